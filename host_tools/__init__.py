@@ -1,0 +1,1 @@
+"""Sealband's tools around the device: gateway, ingest, releases, simulation and the command line."""

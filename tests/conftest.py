@@ -1,0 +1,20 @@
+"""What every test folder shares: device tests run on MicroPython."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.collector import DeviceFile, is_device_test
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    # in place of pytest's own module: a device test must never be imported by CPython
+    return DeviceFile.from_parent(parent, path=module_path) if is_device_test(module_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # the tests of one device file share one process, so they go to one xdist worker
+    for item in items:
+        if isinstance(item.parent, DeviceFile):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
