@@ -1,0 +1,55 @@
+"""How commands show results: a table for people, JSON for machines. Decides nothing about what is shown.
+
+Results go to standard output, progress and remarks to standard error. `NO_COLOR` is respected by rich itself.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import rich_click as click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def json_option(command: _Command) -> _Command:
+    """Adds `--json`, which arrives as the argument `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+
+
+def print_json(value: object) -> None:
+    """One JSON document on standard output; bytes as hex, anything else that JSON lacks as its text."""
+    print(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: object) -> None:
+    """One JSON value on one line, at once: for commands that report as things happen."""
+    print(json.dumps(value, default=_plain, ensure_ascii=False), flush=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> None:
+    """A table on standard output; cells are shown as text and never read as rich's markup."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(_text(cell) for cell in row))
+    Console().print(table, markup=False)
+
+
+def remark(text: str) -> None:
+    """One line for people on standard error."""
+    Console(stderr=True).print(text, markup=False, highlight=False)
+
+
+def _plain(value: object) -> object:
+    return value.hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
+
+
+def _text(cell: object) -> Text:
+    # control characters would let a device's text move the cursor of whoever looks at it
+    text = str(_plain(cell)) if cell is not None else ""
+    return Text("".join(c if c.isprintable() else "�" for c in text))
