@@ -76,4 +76,4 @@ def _sqlite(path: str) -> dict[str, Any]:
     }
 
 
-DATABASES = {"default": database("sealband.db")}
+DATABASES = {"default": database(":memory:")}
