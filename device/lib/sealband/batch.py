@@ -1,0 +1,197 @@
+# Samples that are not sealed yet, and how they are packed into telemetry plaintexts that fill frames. Knows no clock,
+# no keys and no flash; times are whatever the caller counts in, as long as shift() is called when that changes.
+#
+#     telemetry  0, t0, then series [record, dt, v0, d1, d2 ...]; all series of a frame start at t0
+#
+# A series with one sample says dt = 0. Missing samples inside a series are null and cost a byte each.
+from array import array
+
+from micropython import const
+
+from sealband.crypto import cbor
+from sealwire import messages
+
+_NONE = const(-0x80000000)  # in an array of 32-bit values: no sample
+_VALUE_MAX = const(0x7FFFFFFF)
+_GAP_MAX = const(24)  # so many nulls cost about what a frame of its own would
+_SPLIT_MIN = const(4)  # a smaller piece of a series is not worth its head
+_HEAD_LEN = const(6)  # message type and t0
+_SAMPLES_MAX = const(1200)
+
+
+# how many bytes CBOR needs for an integer
+def int_len(value):
+    if value < 0:
+        value = -1 - value
+    if value < 24:
+        return 1
+    if value < 0x100:
+        return 2
+    if value < 0x10000:
+        return 3
+    return 5 if value <= 0xFFFFFFFF else 9
+
+
+class Series:
+    # evenly spaced samples of one record; begins and ends with a value
+
+    def __init__(self, record, dt, t, value):
+        self.record = record
+        self.dt = dt
+        self.t = t
+        self.values = array("i", (value,))
+
+    # whether a sample at this time carries the series on
+    def follows(self, t):
+        late = t - self.t - len(self.values) * self.dt
+        return self.dt > 0 and late >= 0 and late % self.dt == 0 and late // self.dt <= _GAP_MAX
+
+    def append(self, t, value):
+        for _ in range((t - self.t) // self.dt - len(self.values)):
+            self.values.append(_NONE)
+        self.values.append(value)
+
+    # samples before this time
+    def before(self, limit):
+        if limit is None:
+            return len(self.values)
+        if limit <= self.t:
+            return 0
+        return min(len(self.values), (limit - 1 - self.t) // (self.dt or 1) + 1)
+
+    # (bytes, samples): of its first `count` samples, so many fit into `room` and need so many bytes
+    def fit(self, room, count):
+        size = int_len(self.record) + int_len(self.dt if count > 1 else 0)
+        last = 0
+        best = (0, 0)
+        for i in range(count):
+            value = self.values[i]
+            if value == _NONE:
+                size += 1
+                continue
+            size += int_len(value - last)
+            last = value
+            whole = size + int_len(i + 3)  # a CBOR array's head is as long as its count as an integer
+            if whole > room:
+                break
+            best = (whole, i + 1)
+        return best
+
+    # the CBOR array of its first `count` samples, which end with a value
+    def item(self, count):
+        items = [self.record, self.dt if count > 1 else 0]
+        last = 0
+        for i in range(count):
+            value = self.values[i]
+            if value == _NONE:
+                items.append(None)
+            else:
+                items.append(value - last)
+                last = value
+        return items
+
+    # without its first `count` samples and the nulls after them; False: nothing is left
+    def cut(self, count):
+        while count < len(self.values) and self.values[count] == _NONE:
+            count += 1
+        self.values = self.values[count:]
+        self.t += count * self.dt
+        return len(self.values) > 0
+
+
+class Batch:
+    def __init__(self):
+        self._series = []
+        self._taken = ()  # (series, samples) of the plaintext that was built last
+        self.lost = 0  # samples that did not fit, since the cold start
+
+    # number of samples, nulls included
+    def __len__(self):
+        return sum(len(series.values) for series in self._series)
+
+    # time of the oldest sample, or None
+    def oldest(self):
+        return min(series.t for series in self._series) if self._series else None
+
+    # one sample; `dt` is the record's period in seconds. False: it is no 32-bit value.
+    def add(self, record, dt, t, value):
+        if not -_VALUE_MAX <= value <= _VALUE_MAX:
+            return False
+        if len(self) >= _SAMPLES_MAX:
+            self._lose()
+        for series in self._series:
+            if series.record == record and series.dt == dt and series.follows(t):
+                series.append(t, value)
+                return True
+        self._series.append(Series(record, dt, t, value))
+        return True
+
+    # the oldest series gives way, a part at a time
+    def _lose(self):
+        series = min(self._series, key=lambda one: one.t)
+        count = min(len(series.values), _SAMPLES_MAX // 8)
+        self.lost += sum(1 for value in series.values[:count] if value != _NONE)
+        if not series.cut(count):
+            self._series.remove(series)
+        self._taken = ()
+
+    # all times by so much later: the clock was put right
+    def shift(self, seconds):
+        for series in self._series:
+            series.t += seconds
+
+    # The plaintext of one frame, of samples before `limit` (None: all), or None when there are none. What is in it
+    # stays in the batch until drop_taken().
+    def take(self, plaintext_max, limit=None):
+        ready = [series for series in self._series if series.before(limit)]
+        if not ready:
+            return None
+        t0 = min(series.t for series in ready)
+        room = plaintext_max - _HEAD_LEN
+        # Short series first and whole; the longest takes what room is left. So a frame is full, and few are split.
+        sized = sorted(
+            ((series.fit(1 << 20, series.before(limit))[0], i) for i, series in enumerate(ready) if series.t == t0)
+        )
+        taken = []
+        for size, i in sized:
+            series = ready[i]
+            size, count = series.fit(room, series.before(limit))
+            if not count or (taken and count < min(_SPLIT_MIN, series.before(limit))):
+                continue
+            taken.append((series, count))
+            room -= size
+        if not taken:
+            raise ValueError("a plaintext of %d bytes holds no sample" % plaintext_max)
+        self._taken = taken
+        parts = [cbor.encode(messages.TELEMETRY), cbor.encode(t0)]
+        parts.extend(cbor.encode(series.item(count)) for series, count in taken)
+        return b"".join(parts)
+
+    # forget what the last plaintext holds: it is sealed and queued
+    def drop_taken(self):
+        for series, count in self._taken:
+            if not series.cut(count):
+                self._series.remove(series)
+        self._taken = ()
+
+    # for RTC memory: [[record, dt, t, v0, d1 ...] ...]
+    def state(self):
+        state = []
+        for series in self._series:
+            items = series.item(len(series.values))
+            items[1] = series.dt
+            items.insert(2, series.t)
+            state.append(items)
+        return state
+
+    def restore(self, state):
+        for items in state:
+            series = Series(items[0], items[1], items[2], items[3])
+            last = items[3]
+            for difference in items[4:]:
+                if difference is None:
+                    series.values.append(_NONE)
+                else:
+                    last += difference
+                    series.values.append(last)
+            self._series.append(series)
