@@ -8,11 +8,12 @@ encode to the same bytes again (section 4.2.1, deterministic encoding). Ranges a
 Scaling, names and units are not applied here: `host_tools.ingest.readings`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import cbor2
+
 from sealwire import messages
 from sealwire.frame import CTR_MAX, FRAME_MAX, OVERHEAD
 from sealwire.records import RECORD_MAX
@@ -289,7 +290,7 @@ def _receipt(body: list[Any]) -> Receipt:
     )
 
 
-_READERS = {
+_READERS: dict[int, Callable[[list[Any]], Message]] = {
     messages.TELEMETRY: _telemetry,
     messages.EVENT: _event,
     messages.STATUS: _status,

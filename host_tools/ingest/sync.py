@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cbor2
+
 from sealwire.messages import EPOCH_2025, SYNC, SYNC_BITMAP_LEN
 
 
