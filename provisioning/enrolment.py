@@ -1,9 +1,9 @@
 """A board's enrolment record: its format, and the checks before it becomes an identity. Pure: no file, no database.
 
 Two kinds of checks. What anyone can check (`Record.from_bytes`, `Record.answers`): the form and the board's own
-signature; the station does so before it journals. What only the registry can check (`admit`): that the ticket is ours and
-unused, and that the board derived the same root key (key confirmation). A station in the middle that gave the board a
-ticket key of its own is found by the second kind.
+signature; the station does so before it journals. What only the registry can check (`admit`): that the ticket is ours
+and unused, and that the board derived the same root key (key confirmation). A station in the middle that gave the board
+a ticket key of its own is found by the second kind.
 """
 
 import hmac
