@@ -1,0 +1,195 @@
+# Heart rate from a photoplethysmogram: samples in, beats a minute or None out. Owns no part and no clock.
+#
+# Each sample passes an integer band-pass (0.5 to 4 Hz) into a window of bounded size. estimate() finds the pulse's period
+# twice, by autocorrelation and from beat to beat, and gives a number only when both agree and the beats look alike:
+# a wearer that moves gets None, not a guess. Small integers only, so that nothing is allocated a sample.
+from array import array
+
+from micropython import const
+
+RATE_HZ = const(25)
+WINDOW = const(200)  # samples that estimate() looks at: 8 s
+SETTLE = const(30)  # samples after a gap until the band-pass has forgotten the step: 1.2 s
+
+_LAG_MIN = const(7)  # 214 beats/min
+_LAG_MAX = const(40)  # 37 beats/min
+_HEIGHT_MAX = const(32000)
+_INTERVALS_MIN = const(4)
+_SEGMENTS_MAX = const(4)
+
+# quality limits, in percent
+_RHYTHM_MIN = const(25)
+_LIKENESS_MIN = const(75)
+_SHARE_OF_BEST = const(85)
+_PERIODS_DIFFER_MAX = const(12)
+_STEP_MAX = const(25)
+_SPREAD_MAX = const(35)
+
+
+class Pulse:
+    def __init__(self):
+        self._window = array("h", bytes(2 * WINDOW))
+        self.reset()
+
+    # forget everything
+    def reset(self):
+        self._count = 0  # samples in the window
+        self._starts = []  # where in the window a segment without gap begins
+        self.reason = "too short"
+        self.gap()
+
+    # samples were lost: what comes next does not join what was before
+    def gap(self):
+        self._settle = SETTLE
+        self._origin = None
+
+    # whether the window is full
+    def full(self):
+        return self._count == WINDOW
+
+    # one sample, 25 a second; higher while the vessels are fuller
+    def add(self, value):
+        if self._origin is None:
+            self._origin = value
+            self._slow = self._slow2 = 0
+            self._x1 = self._x2 = self._x3 = 0
+        x = (value - self._origin) << 4
+        # low-pass: mean of four, its first zero at 6.25 Hz
+        low = (x + self._x1 + self._x2 + self._x3) >> 2
+        self._x3 = self._x2
+        self._x2 = self._x1
+        self._x1 = x
+        # high-pass: two one-pole stages, each 25 Hz / (2 pi 8) = 0.5 Hz
+        high = low - (self._slow >> 3)
+        self._slow += high
+        high2 = high - (self._slow2 >> 3)
+        self._slow2 += high2
+        if self._settle:
+            self._settle -= 1
+            if not self._settle:
+                self._begin()
+            return
+        if self._count < WINDOW:
+            self._window[self._count] = max(-_HEIGHT_MAX, min(_HEIGHT_MAX, high2 >> 4))
+            self._count += 1
+
+    def _begin(self):
+        # a segment that is too short for three beats is worth nothing: take its place
+        while self._starts and self._count - self._starts[-1] < 3 * _LAG_MAX // 2:
+            self._count = self._starts.pop()
+        if len(self._starts) == _SEGMENTS_MAX:
+            self._count = 0
+            self._starts = []
+        self._starts.append(self._count)
+
+    # beats a minute, or None with the reason in self.reason
+    def estimate(self):
+        bpm, self.reason = self._estimate()
+        return bpm
+
+    def _estimate(self):
+        if self._count < WINDOW * 3 // 4:
+            return None, "too short"
+        small = self._small()
+        period, correlation = self._period(small)
+        if correlation < _RHYTHM_MIN:
+            return None, "no rhythm"
+        reach = period * RATE_HZ // 2000
+        intervals = []
+        likeness = 0
+        for begin, end in self._segments():
+            beats = self._beats(begin + reach, end - reach, reach)
+            for i in range(1, len(beats)):
+                one = beats[i - 1]
+                other = beats[i]
+                likeness += _likeness(small, one, other, reach)
+                intervals.append(self._at_ms(other) - self._at_ms(one))
+        if len(intervals) < _INTERVALS_MIN:
+            return None, "too few beats"
+        if likeness < _LIKENESS_MIN * len(intervals):
+            return None, "beats unlike"
+        total = sum(intervals)
+        middle = sorted(intervals)[len(intervals) // 2]
+        last = 0
+        for interval in intervals:
+            if last and abs(interval - last) * 100 > _STEP_MAX * last:
+                return None, "irregular"
+            if abs(interval - middle) * 100 > _SPREAD_MAX * middle:
+                return None, "irregular"
+            last = interval
+        if abs(total - period * len(intervals)) * 100 > _PERIODS_DIFFER_MAX * total:
+            return None, "ambiguous"
+        return (60000 * len(intervals) + total // 2) // total, "good"
+
+    # the window in 8 bits, so that sums of products stay small integers
+    def _small(self):
+        window = self._window
+        height = 1
+        for i in range(self._count):
+            height = max(height, abs(window[i]))
+        return array("b", (window[i] * 127 // height for i in range(self._count)))
+
+    # the segments of the window as (begin, end)
+    def _segments(self):
+        ends = self._starts[1:] + [self._count]
+        return [(self._starts[i], ends[i]) for i in range(len(ends))]
+
+    # the pulse's period in ms and how well the window repeats after it, in percent
+    def _period(self, small):
+        segments = self._segments()
+        scores = array("b", bytes(_LAG_MAX + 2))
+        for lag in range(_LAG_MIN - 1, _LAG_MAX + 2):
+            product = power = 0
+            for begin, end in segments:
+                for i in range(begin, end - lag):
+                    a = small[i]
+                    b = small[i + lag]
+                    product += a * b
+                    power += a * a + b * b
+            scores[lag] = 200 * product // power if power else 0
+        best = 0
+        for lag in range(_LAG_MIN, _LAG_MAX + 1):
+            if scores[lag - 1] < scores[lag] >= scores[lag + 1]:
+                best = max(best, scores[lag])
+        if not best:
+            return 0, 0
+        # two periods repeat as well as one: the shortest that is nearly as good as the best
+        for lag in range(_LAG_MIN, _LAG_MAX + 1):
+            if scores[lag - 1] < scores[lag] >= scores[lag + 1] and scores[lag] * 100 >= _SHARE_OF_BEST * best:
+                return _vertex_ms(lag, scores[lag - 1], scores[lag], scores[lag + 1]), scores[lag]
+
+    # where in the window the beats are: tops that nothing within `reach` overtops
+    def _beats(self, begin, end, reach):
+        window = self._window
+        beats = []
+        for i in range(begin, end):
+            y = window[i]
+            if y > 0 and y >= window[i - 1] and y > window[i + 1]:
+                for j in range(i - reach, i + reach + 1):
+                    if window[j] > y:
+                        break
+                else:
+                    beats.append(i)
+        return beats
+
+    # when the beat at that place of the window was, in ms
+    def _at_ms(self, i):
+        return _vertex_ms(i, self._window[i - 1], self._window[i], self._window[i + 1])
+
+
+# how alike two beats are in shape and height, in percent
+def _likeness(small, one, other, reach):
+    product = power = 0
+    for i in range(-reach, reach + 1):
+        a = small[one + i]
+        b = small[other + i]
+        product += a * b
+        power += a * a + b * b
+    return 200 * product // power if power else 0
+
+
+# where the parabola through three samples has its top, in ms
+def _vertex_ms(i, left, top, right):
+    bend = left - 2 * top + right
+    shift = (left - right) * 1000 // (2 * bend * RATE_HZ) if bend else 0
+    return i * 1000 // RATE_HZ + shift
