@@ -70,8 +70,10 @@ class Chain:
         chain._derive()
         record = chain._pack()
         there = where.load(store.CHAIN)
-        if there is not None and there[:_FRESH_LEN] != record[:_FRESH_LEN]:
-            raise AlreadyEnrolled("a chain exists")
+        if there is not None:
+            if there[:_FRESH_LEN] != record[:_FRESH_LEN]:
+                raise AlreadyEnrolled("a chain exists")
+            return cls.load(where)
         # both halves at once, so that from here on a missing half means that a write was torn
         where.save(store.CHAIN, record, scrub=True)
         return chain
