@@ -215,7 +215,10 @@ class MosquittoBroker:
         program = mosquitto_path()
         if program is None:
             raise BrokerError("mosquitto is not installed")
-        self.port = self.port or _free_port(self.host)
+        try:
+            self.port = _free_port(self.host, self.port)
+        except OSError as error:
+            raise BrokerError(f"mosquitto cannot serve on {self.host}:{self.port}: {error.strerror}") from error
         self._directory = tempfile.TemporaryDirectory(prefix="sealband-mosquitto-")
         settings = Path(self._directory.name, "mosquitto.conf")
         settings.write_text(
@@ -263,11 +266,12 @@ def mosquitto_path() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
 
 
-def _free_port(host: str) -> int:
+def _free_port(host: str, port: int) -> int:
     with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        chosen: int = probe.getsockname()[1]
+        return chosen
 
 
 def _answers(host: str, port: int) -> bool:
