@@ -121,6 +121,14 @@ class EpochKey(models.Model):
         indexes = [models.Index(fields=["epoch_bits", "did"], name="epoch_key_candidates")]
 
 
+class JournalImport(models.Model):
+    """How far a station's journal was imported, so that one that was cut or rewritten since then is seen."""
+
+    journal = models.BinaryField(max_length=16, unique=True)  # the random name in its first entry
+    entries = models.BigIntegerField()
+    head = models.BinaryField(max_length=32)  # digest of the last of them
+
+
 class AppendOnly(Exception):
     """Somebody tried to change or delete what may only be added to."""
 

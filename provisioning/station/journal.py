@@ -27,13 +27,21 @@ RESERVED = "reserved"  # ticket, eui, station_nonce: this ticket is for this boa
 ENROLLED = "enrolled"  # ticket, eui, record
 FAILED = "failed"  # eui, ticket, reason
 KINDS = frozenset({OPENED, RESERVED, ENROLLED, FAILED})
+_BODIES = {
+    OPENED: {"format", "journal"},
+    RESERVED: {"ticket", "eui", "station_nonce"},
+    ENROLLED: {"ticket", "eui", "record"},
+    FAILED: {"ticket", "eui", "reason"},
+}
+# field → its length in bytes, in hex; None: any
+_HEX = {"journal": 16, "ticket": 8, "eui": 8, "station_nonce": 16, "record": None}
 
 FORMAT = "sealband/1 journal"
 LINE_MAX = 4096  # bytes
 GENESIS = bytes(32)
 _FIELDS = {"n", "at", "kind", "body", "hash"}
 
-Body = Mapping[str, str | int]
+Body = Mapping[str, str]
 
 
 class JournalError(Exception):
@@ -169,7 +177,7 @@ class Journal:
         """All entries, oldest first."""
         return tuple(self._entries)
 
-    def append(self, kind: str, **body: str | int) -> Entry:
+    def append(self, kind: str, **body: str) -> Entry:
         """Write an entry; it is on disk when this returns.
 
         Raises:
@@ -223,8 +231,8 @@ def _entry(line: bytes, number: int, previous: bytes) -> Entry:
         raise ValueError("it has not the fields of an entry")
     if type(row["n"]) is not int or type(row["at"]) is not int or row["kind"] not in KINDS:
         raise ValueError("a field is of the wrong kind")
-    if not all(isinstance(value, str) or type(value) is int for value in row["body"].values()):
-        raise ValueError("the body holds something other than text and whole numbers")
+    if set(row["body"]) != _BODIES[row["kind"]] or not all(_fits(*item) for item in row["body"].items()):
+        raise ValueError(f"it is not what an entry of kind {row['kind']!r} holds")
     if not re.fullmatch(r"[0-9a-f]{64}", str(row["hash"])):
         raise ValueError("its hash is malformed")
     if row["n"] != number:
@@ -239,6 +247,15 @@ def _entry(line: bytes, number: int, previous: bytes) -> Entry:
     if (number == 1) != (entry.kind == OPENED):
         raise ValueError(f"the first entry, and no other, is of kind {OPENED!r}")
     return entry
+
+
+def _fits(name: str, value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    if name not in _HEX:
+        return value.isprintable()
+    length = _HEX[name]
+    return bool(re.fullmatch(r"([0-9a-f]{2})+", value)) and length in (None, len(value) // 2)
 
 
 def _set_right(path: Path, descriptor: int, data: bytes, content: Content) -> str:

@@ -38,6 +38,15 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='JournalImport',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('journal', models.BinaryField(max_length=16, unique=True)),
+                ('entries', models.BigIntegerField()),
+                ('head', models.BinaryField(max_length=32)),
+            ],
+        ),
+        migrations.CreateModel(
             name='AuditHead',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
