@@ -86,7 +86,7 @@ class Wearer:
         low, high = ordered[len(ordered) // 50], ordered[-1 - len(ordered) // 50]
         self._middle = (low + high) / 2
         self._span = max(high - low, 1.0)
-        self._offset_s = source.uniform(0.0, self.recording.duration_s)
+        self.offset_s = source.uniform(0.0, self.recording.duration_s)
         self._skin_c = source.uniform(32.5, 34.5)
         self._phase = source.uniform(0.0, 2 * math.pi)
         self._moves = [(source.uniform(0.3, 3.5), source.uniform(0.0, 2 * math.pi)) for _ in range(9)]
@@ -108,7 +108,7 @@ class Wearer:
 
     def recorded(self, time_s: float) -> float:
         """The recording's own reading at that moment, without movement: for a reference to compute from."""
-        return self.recording.at(time_s + self._offset_s)
+        return self.recording.at(time_s + self.offset_s)
 
     def skin_temperature_c(self, time_s: float) -> float:
         """Temperature where the sensor lies, °C; room temperature while it is not worn."""

@@ -30,7 +30,7 @@ class Sensor:
 
 
 class Registers:
-    # One I2C part with 8-bit register addresses; whatever goes wrong on the bus becomes a SensorError that names the part.
+    # One I2C part with 8-bit register addresses; what goes wrong on the bus becomes a SensorError that names the part.
 
     def __init__(self, i2c, address, name):
         self._i2c = i2c

@@ -1,5 +1,6 @@
 # Battery voltage by an ADC pin behind a resistor divider.
 from micropython import const
+
 from sealband.sensors.base import Sensor, SensorError
 from sealwire.records import BATTERY_VOLTAGE
 

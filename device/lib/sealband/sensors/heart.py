@@ -1,8 +1,8 @@
 # Heart rate from a photoplethysmogram: samples in, beats a minute or None out. Owns no part and no clock.
 #
-# Each sample passes an integer band-pass (0.5 to 4 Hz) into a window of bounded size. estimate() finds the pulse's period
-# twice, by autocorrelation and from beat to beat, and gives a number only when both agree and the beats look alike:
-# a wearer that moves gets None, not a guess. Small integers only, so that nothing is allocated a sample.
+# Each sample passes an integer band-pass (0.5 to 4 Hz) into a window of bounded size. estimate() finds the pulse's
+# period twice, by autocorrelation and from beat to beat, and gives a number only when both agree and each beat looks
+# like the one before it: a wearer that moves gets None, not a guess. Small integers only: no allocation a sample.
 from array import array
 
 from micropython import const

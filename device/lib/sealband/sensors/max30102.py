@@ -6,6 +6,7 @@
 import time
 
 from micropython import const
+
 from sealband.sensors.base import Registers, Sensor, SensorError
 from sealband.sensors.heart import Pulse
 from sealwire.records import HEART_RATE
@@ -123,7 +124,7 @@ class HeartRate(Sensor):
         count = (write - read) % _DEPTH
         late = time.ticks_diff(now, self._read_at) >= _FULL_AFTER_MS
         if not count and not lost:
-            # the pointers are equal when it is empty and when it is full: after so long a time it can only be full, or silent
+            # equal pointers: empty, or exactly full; after so long a time it is full or the part is silent
             if late:
                 self.gaps += 1
                 self._clear(now)

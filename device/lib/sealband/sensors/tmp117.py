@@ -2,6 +2,7 @@
 import time
 
 from micropython import const
+
 from sealband.sensors.base import Registers, Sensor, SensorError
 from sealwire.records import SKIN_TEMPERATURE
 

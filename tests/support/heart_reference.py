@@ -1,0 +1,71 @@
+"""What heartpy makes of a photoplethysmogram: the reference for the device's heart rate."""
+
+import importlib.resources
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+def _heartpy() -> Any:
+    # heartpy 1.2.7 asks pkg_resources for its example files, and setuptools has dropped that module
+    if "pkg_resources" not in sys.modules:
+        module = types.ModuleType("pkg_resources")
+        module.resource_filename = _resource_filename  # type: ignore[attr-defined]
+        sys.modules["pkg_resources"] = module
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import heartpy
+
+    return heartpy
+
+
+def _resource_filename(package: str, name: str) -> str:
+    return str(importlib.resources.files(package.partition(".")[0]) / name)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """heartpy's answer: beats a minute, and whether the beats it found can be believed."""
+
+    bpm: float
+    steady: bool
+
+
+def heart_rate(samples: Sequence[float], rate_hz: float) -> Reference:
+    """`heartpy.process` with its defaults over one window.
+
+    Not steady are the windows where heartpy shows itself that it lost or invented beats: an interval that differs from
+    the next by more than 30 %, or beats that cover less than three quarters of the window, or no answer at all.
+    """
+    import numpy
+
+    heartpy = _heartpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            working, measures = heartpy.process(numpy.asarray(samples, dtype=float), rate_hz)
+        except heartpy.exceptions.BadSignalWarning:
+            return Reference(float("nan"), False)
+    intervals = [float(value) for value in working["RR_list"]]
+    covered_ms = 1000 * len(samples) / rate_hz
+    steady = sum(intervals) > 0.75 * covered_ms and all(
+        abs(one - other) <= 0.3 * max(one, other) for one, other in zip(intervals, intervals[1:], strict=False)
+    )
+    return Reference(float(measures["bpm"]), steady)
+
+
+def example(number: int) -> tuple[list[float], float]:
+    """One of heartpy's example recordings, whole, and its sampling rate: 0 clean, 1 moving at first, 2 long."""
+    heartpy = _heartpy()
+    samples, timer = heartpy.load_exampledata(number)
+    if number == 0:
+        rate_hz = 100.0
+    elif number == 1:
+        rate_hz = heartpy.get_samplerate_mstimer(timer)
+    else:
+        rate_hz = heartpy.get_samplerate_datetime([str(at) for at in timer], timeformat="%Y-%m-%d %H:%M:%S.%f")
+    return [float(value) for value in samples], float(rate_hz)
