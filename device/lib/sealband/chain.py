@@ -5,6 +5,7 @@
 #   high      no counter >= high was used in this epoch; after a cold start counters go on from there
 #   mark      the first counter that the running session uses: RTC memory that was set aside before it is void
 #   next      (downlink) the lowest counter still accepted, written before the caller sees the plaintext
+import hashlib
 import struct
 
 from micropython import const
@@ -20,8 +21,8 @@ _RECORD = ">B8sI32sIIIBII"
 _FRESH_LEN = const(49)  # up to and with high: tells a chain that has not sealed anything yet
 # there is one; kd, id, did, next, failures of the epoch before
 _PREVIOUS = ">B16s13s2sII"
-# eui, epoch, high, mark, next, downlink failures of this epoch and the one before
-_SECTION = ">8sIIiIII"
+# fingerprint of CK, high, mark, next, downlink failures of this epoch and the one before
+_SECTION = ">8sIiIII"
 _FAILURES_STEP = const(256)  # so often they are written, lest bad frames wear out the flash
 
 
@@ -81,13 +82,14 @@ class Chain:
     # The chain of this device after any reset; NotEnrolled if there is none.
     @classmethod
     def load(cls, where):
+        whole = where.whole(store.CHAIN)
         data = where.load(store.CHAIN)
         if data is None or data[0] != _VERSION:
             raise NotEnrolled("no chain")
         chain = cls(where, data[1:9])
         chain._unpack(data)
         section = where.rtc_take("chain")
-        if not where.whole(store.CHAIN):
+        if not whole:
             # The half that is gone may have been the newer one: step over all that it can have allowed.
             chain._next = min(chain._high + labels.COUNTER_STEP, frame.CTR_MAX + 1)
             chain._commit(True, _high=chain._next)
@@ -124,9 +126,7 @@ class Chain:
         failures = self._previous.failures if self._previous else 0
         self._store.rtc_put(
             "chain",
-            struct.pack(
-                _SECTION, self.eui, self.epoch, self._high, mark, self._next, self._downlink.failures, failures
-            ),
+            struct.pack(_SECTION, self._fingerprint(), self._high, mark, self._next, self._downlink.failures, failures),
         )
         self._marked = False  # should the sleep not come about, the next counter voids what was set aside
 
@@ -268,8 +268,8 @@ class Chain:
 
     # Go on from RTC memory, if it is that of the last session that used a counter.
     def _resume(self, section):
-        eui, epoch, high, mark, next_counter, failures, old_failures = struct.unpack(_SECTION, section)
-        if (eui, epoch, high) != (self.eui, self.epoch, self._high):
+        fingerprint, high, mark, next_counter, failures, old_failures = struct.unpack(_SECTION, section)
+        if (fingerprint, high) != (self._fingerprint(), self._high):
             return
         if mark != self._store.load_number(store.MARK):  # also when it is gone
             return
@@ -280,6 +280,10 @@ class Chain:
         self._downlink.failures = max(failures, self._downlink.failures)
         if self._previous:
             self._previous.failures = max(old_failures, self._previous.failures)
+
+    # Tells this chain and epoch from every other.
+    def _fingerprint(self):
+        return hashlib.sha256(self._ck).digest()[:8]
 
     # Change fields and write the record; what is in RAM never runs ahead of what is in flash.
     def _commit(self, scrub=False, **changes):

@@ -77,26 +77,23 @@ class Store:
     # The newest version of a record that can be read, or None. Ends a scrub that power loss cut short.
     def load(self, name):
         newest, other = self._halves(name)
-        if newest[2] & _SCRUB and other[3] != newest[3]:
-            try:
-                self._write_half(name, other[1], newest[0] + 1, _SCRUB, newest[3])
-            except StoreError:
-                self.faults += 1  # the next load tries again
+        if newest[2] & _SCRUB and other[0] and other[3] != newest[3]:
+            self._overwrite(name, other[1], newest[0] + 1, newest[3])
         return newest[3]
 
     # Whether both halves can be read. If not, a write was torn, or flash lost a half, perhaps the newer.
     def whole(self, name):
         return self._halves(name)[1][0] > 0
 
-    # Write a new version and read it back. With scrub the version before is overwritten too.
+    # Write a new version and read it back. With scrub, both halves: nothing of the version before stays readable.
     def save(self, name, data, scrub=False):
         if len(data) > DATA_MAX:
             raise StoreError("%s: %d bytes are too long" % (name, len(data)))
         newest, other = self._halves(name)
-        flags = _SCRUB if scrub else 0
-        self._write_half(name, other[1], newest[0] + 1, flags, data)
+        sequence = newest[0] + 1
+        self._write_half(name, other[1], sequence, _SCRUB if scrub else 0, data)
         if scrub:
-            self.load(name)
+            self._overwrite(name, newest[1], sequence + 1, data)
 
     # Remove both halves, the older first: alone it would bring back a state that is past.
     def erase(self, name):
@@ -131,6 +128,13 @@ class Store:
             raise StoreError("%s: %s" % (name, error))
         if self._read_half(name, suffix) != (sequence, suffix, flags, data):
             raise StoreError("%s: reads back differently" % name)
+
+    # The second write of a scrub. The record is safe by now, so a fault is no error; load tries again.
+    def _overwrite(self, name, suffix, sequence, data):
+        try:
+            self._write_half(name, suffix, sequence, _SCRUB, data)
+        except StoreError:
+            self.faults += 1
 
     def _remove(self, key):
         try:
