@@ -1,0 +1,219 @@
+"""Readings: stored frames, opened again and expanded to single values with name, unit and scale. Writes nothing.
+
+A frame's samples lie between its `t_first` and `t_last`, which stand in the table in the clear; so a range of time is
+found without opening anything, and frames that overlap are merged into one order of time as they stream by.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import QuerySet
+
+from host_tools.ingest.decode import Event, MessageError, Telemetry, decode
+from host_tools.ingest.models import Frame
+from host_tools.ingest.store import Payloads
+from provisioning.registry.vault import VaultError
+from sealwire import records
+from sealwire.messages import EPOCH_2025, EVENT, EVENTS, TELEMETRY
+
+_COLUMNS = (
+    "pk",
+    "device__eui",
+    "epoch",
+    "ctr",
+    "payload_wrapped",
+    "t_first",
+    "t_last",
+    "link",
+    "gateway",
+    "received_at_ms",
+    "fault",
+)
+
+
+class FilterError(Exception):
+    """What was asked for does not exist."""
+
+    remedy = "records are named as in device/lib/sealwire/README.md, or by number; devices by 16 hex digits"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value of one device.
+
+    Attributes:
+        device: EUI-64 in hex.
+        unix_s: when it was sampled.
+        record: name of the record; events are `event/<name>`.
+        record_id: id of the record, or of the event.
+        value: scaled; None for an event that carries none.
+        unit: "" where there is none.
+        received_at: when it arrived, Unix seconds.
+    """
+
+    device: str
+    unix_s: int
+    record: str
+    record_id: int
+    value: Decimal | None
+    unit: str
+    link: str
+    gateway: str
+    received_at: float
+
+    @property
+    def number(self) -> int | float | None:
+        """The value as JSON has it."""
+        if self.value is None:
+            return None
+        return int(self.value) if self.value == self.value.to_integral_value() else float(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What to show.
+
+    Attributes:
+        devices: EUI-64s; empty: all.
+        names: record names; empty: all.
+        since: Unix seconds, the first that is shown.
+        until: Unix seconds, the first that is not shown any more.
+        faulty: also frames with an implausible time.
+    """
+
+    devices: frozenset[bytes] = frozenset()
+    names: frozenset[str] = frozenset()
+    since: float | None = None
+    until: float | None = None
+    faulty: bool = False
+
+    def takes(self, reading: Reading) -> bool:
+        """Whether this one is to be shown."""
+        return (
+            (not self.names or reading.record in self.names)
+            and (self.since is None or reading.unix_s >= self.since)
+            and (self.until is None or reading.unix_s < self.until)
+        )
+
+
+def device_filter(text: str) -> bytes:
+    """An EUI-64 of 16 hex digits, with or without `-` and `:`; raises FilterError."""
+    digits = text.replace("-", "").replace(":", "")
+    try:
+        eui = bytes.fromhex(digits)
+    except ValueError:
+        eui = b""
+    if len(eui) != 8:
+        raise FilterError(f"{text!r} is not an EUI-64")
+    return eui
+
+
+def record_filter(text: str) -> str:
+    """The name of a record, given by name or by number; raises FilterError."""
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= records.RECORD_MAX:
+        return str(records.lookup(int(text))[0])
+    known = {row[1] for row in records.RECORDS} | {f"event/{name}" for name in EVENTS.values()}
+    if text in known or text.startswith(("record_", "event/")):
+        return text
+    raise FilterError(f"there is no record {text!r}")
+
+
+class Readings:
+    """Reads the store.
+
+    Args:
+        payloads: opens what the store sealed.
+
+    Attributes:
+        damaged: frames that did not open or could not be read; they are skipped.
+    """
+
+    def __init__(self, payloads: Payloads) -> None:
+        self._payloads = payloads
+        self.damaged = 0
+
+    def in_order(self, wanted: Filter) -> Iterator[Reading]:
+        """All of them, by time; holds no more in memory than what overlaps."""
+        waiting: list[tuple[int, int, Reading]] = []
+        count = 0
+        for row in _frames(wanted).order_by("t_first", "pk").values_list(*_COLUMNS).iterator(chunk_size=500):
+            while waiting and waiting[0][0] < row[5] + EPOCH_2025:
+                yield heapq.heappop(waiting)[2]
+            for reading in self._expand(row, wanted):
+                count += 1
+                heapq.heappush(waiting, (reading.unix_s, count, reading))
+        while waiting:
+            yield heapq.heappop(waiting)[2]
+
+    def last(self, wanted: Filter, count: int) -> list[Reading]:
+        """The newest `count` of them, by time."""
+        newest: list[tuple[int, int, Reading]] = []
+        number = 0
+        for row in _frames(wanted).order_by("-t_last", "-pk").values_list(*_COLUMNS).iterator(chunk_size=100):
+            if len(newest) >= count and row[6] + EPOCH_2025 < newest[0][0]:
+                break
+            for reading in self._expand(row, wanted):
+                number -= 1
+                heapq.heappush(newest, (reading.unix_s, number, reading))
+                if len(newest) > count:
+                    heapq.heappop(newest)
+        return [reading for _, _, reading in sorted(newest, key=lambda item: (item[0], item[2].device, item[1]))]
+
+    def arrived_after(self, wanted: Filter, frame: int) -> tuple[list[Reading], int]:
+        """Readings of frames that were stored after the one with this primary key, and the last frame's key."""
+        found: list[Reading] = []
+        for row in _frames(wanted).filter(pk__gt=frame).order_by("pk").values_list(*_COLUMNS)[:500]:
+            frame = row[0]
+            found += self._expand(row, wanted)
+        return sorted(found, key=lambda reading: reading.unix_s), frame
+
+    def _expand(self, row: tuple[Any, ...], wanted: Filter) -> Iterator[Reading]:
+        _, eui, epoch, ctr, wrapped, _, _, link, gateway, received_at_ms, _ = row
+        eui = bytes(eui)
+        try:
+            message = decode(self._payloads.unwrap(wrapped, eui, epoch, ctr))
+        except (VaultError, MessageError):
+            self.damaged += 1
+            return
+        for t, record, record_id, value, unit in _values(message):
+            reading = Reading(
+                eui.hex(), t + EPOCH_2025, record, record_id, value, unit, link, gateway, received_at_ms / 1000
+            )
+            if wanted.takes(reading):
+                yield reading
+
+
+def newest_frame() -> int:
+    """Primary key of the frame that was stored last; 0 when there is none."""
+    return Frame.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
+
+
+def _frames(wanted: Filter) -> QuerySet[Frame]:
+    frames = Frame.objects.filter(message_type__in=(TELEMETRY, EVENT))
+    if not wanted.faulty:
+        frames = frames.filter(fault="")
+    if wanted.devices:
+        frames = frames.filter(device__eui__in=wanted.devices)
+    if wanted.since is not None:
+        frames = frames.filter(t_last__gte=int(wanted.since) - EPOCH_2025)
+    if wanted.until is not None:
+        frames = frames.filter(t_first__lte=int(wanted.until) - EPOCH_2025)
+    return frames
+
+
+def _values(message: object) -> Iterator[tuple[int, str, int, Decimal | None, str]]:
+    """(time, record, id, scaled value, unit) of everything a message holds."""
+    if isinstance(message, Telemetry):
+        for t, record_id, value in message.samples():
+            name, unit, scale = records.lookup(record_id)
+            yield t, name, record_id, Decimal(value).scaleb(scale), unit
+    elif isinstance(message, Event):
+        name = f"event/{EVENTS.get(message.event, message.event)}"
+        values = [value for value in message.values if value is not None]
+        if not values:
+            yield message.t, name, message.event, None, ""
+        for value in values:
+            yield message.t, name, message.event, Decimal(value), ""

@@ -1,0 +1,188 @@
+"""The store of frames: what is written in the transaction of one batch, and what is read back for a sync.
+
+The replay guard is the table's own constraint on (device, epoch, ctr). Frames are inserted in one statement that
+skips what is there already and names what it stored, so two workers, two gateways and a crash between the commit and
+the broker's acknowledgement all come to the same answer. No function here begins or ends a transaction.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection
+
+from host_tools.ingest.models import Contact, Frame, Refusal
+from provisioning.registry.vault import Vault
+from sealwire.messages import SYNC_BITMAP_LEN
+
+FRAMES_A_STATEMENT = 64
+VAULTS_MAX = 4096
+
+# (device, epoch, ctr)
+Number = tuple[int, int, int]
+
+_FRAME_COLUMNS = (
+    "device_id",
+    "epoch",
+    "ctr",
+    "received_at_ms",
+    "message_type",
+    "fault",
+    "t_first",
+    "t_last",
+    "payload_wrapped",
+    "link",
+    "gateway",
+    "rssi",
+    "snr",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A frame as the table holds it; see `models.Frame`."""
+
+    device: int
+    epoch: int
+    ctr: int
+    received_at_ms: int
+    message_type: int | None
+    fault: str
+    t_first: int | None
+    t_last: int | None
+    payload_wrapped: bytes
+    link: str
+    gateway: str
+    rssi: float | None
+    snr: float | None
+
+    @property
+    def number(self) -> Number:
+        """What makes it the same frame again."""
+        return self.device, self.epoch, self.ctr
+
+    def columns(self) -> tuple[Any, ...]:
+        """Values in the order of the insert statement."""
+        return (
+            *self.number,
+            self.received_at_ms,
+            self.message_type,
+            self.fault,
+            self.t_first,
+            self.t_last,
+            self.payload_wrapped,
+            self.link,
+            self.gateway,
+            self.rssi,
+            self.snr,
+        )
+
+
+class Payloads:
+    """Seals plaintexts for the table and opens them again, each device's under a key of its own."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._vaults: dict[bytes, Vault] = {}
+
+    def wrap(self, plaintext: bytes, eui: bytes, epoch: int, ctr: int) -> bytes:
+        """Seal a plaintext; bound to its frame's number, so that no row can be given another row's."""
+        return self._of(eui).wrap(plaintext, _payload_label(eui, epoch, ctr))
+
+    def unwrap(self, wrapped: bytes, eui: bytes, epoch: int, ctr: int) -> bytes:
+        """Open a plaintext again; VaultError if it is not this frame's."""
+        return self._of(eui).unwrap(wrapped, _payload_label(eui, epoch, ctr))
+
+    def _of(self, eui: bytes) -> Vault:
+        vault = self._vaults.get(eui)
+        if vault is None:
+            if len(self._vaults) >= VAULTS_MAX:
+                self._vaults.clear()
+            vault = self._vaults[eui] = self._vault.derived(b"frames" + eui)
+        return vault
+
+
+def _payload_label(eui: bytes, epoch: int, ctr: int) -> bytes:
+    return b"frame" + eui + epoch.to_bytes(4, "big") + ctr.to_bytes(2, "big")
+
+
+def insert(rows: Iterable[Row]) -> set[Number]:
+    """Store the frames that are not stored yet; returns which."""
+    # one order for all writers, so that two of them wait for each other only one way
+    ordered = sorted({row.number: row for row in rows}.values(), key=lambda row: row.number)
+    stored: set[Number] = set()
+    place = f"({', '.join(['%s'] * len(_FRAME_COLUMNS))})"
+    with connection.cursor() as cursor:
+        for start in range(0, len(ordered), FRAMES_A_STATEMENT):
+            part = ordered[start : start + FRAMES_A_STATEMENT]
+            cursor.execute(
+                f"INSERT INTO {Frame._meta.db_table} ({', '.join(_FRAME_COLUMNS)})"  # noqa: S608 no input in it
+                f" VALUES {', '.join([place] * len(part))}"
+                " ON CONFLICT (device_id, epoch, ctr) DO NOTHING RETURNING device_id, epoch, ctr",
+                [value for row in part for value in row.columns()],
+            )
+            stored.update(cursor.fetchall())
+    return stored
+
+
+def stored_counters(device: int, epoch: int, at_most: int | None = None) -> list[int]:
+    """The newest stored counters of an epoch, newest first: as many as a sync can speak of.
+
+    Args:
+        at_most: only counters up to this one.
+    """
+    rows = Frame.objects.filter(device_id=device, epoch=epoch)
+    if at_most is not None:
+        rows = rows.filter(ctr__lte=at_most)
+    return list(rows.order_by("-ctr").values_list("ctr", flat=True)[: SYNC_BITMAP_LEN + 1])
+
+
+def last_synced_ms(devices: Iterable[int]) -> dict[int, int]:
+    """When each device was last answered, Unix milliseconds; 0 for never."""
+    times: dict[int, int] = defaultdict(int)
+    times.update(Contact.objects.filter(device_id__in=set(devices)).values_list("device_id", "synced_at_ms"))
+    return times
+
+
+def note_heard(heard: Iterable[Row]) -> None:
+    """Say of each device that this frame, one a device, is the last that was heard of it."""
+    Contact.objects.bulk_create(
+        (
+            Contact(
+                device_id=row.device,
+                heard_at_ms=row.received_at_ms,
+                epoch=row.epoch,
+                ctr=row.ctr,
+                link=row.link,
+                gateway=row.gateway,
+                rssi=row.rssi,
+                snr=row.snr,
+            )
+            for row in sorted(heard, key=lambda row: row.device)
+        ),
+        update_conflicts=True,
+        unique_fields=["device"],
+        update_fields=["heard_at_ms", "epoch", "ctr", "link", "gateway", "rssi", "snr"],
+    )
+
+
+def note_synced(devices: Iterable[int], at_ms: int) -> None:
+    """Say of these devices that they are answered now."""
+    Contact.objects.filter(device_id__in=set(devices)).update(synced_at_ms=at_ms)
+
+
+def count_refusals(reasons: Counter[str], at_ms: int) -> None:
+    """Add to the refusals by reason."""
+    table = Refusal._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {table} (reason, count, last_at_ms) VALUES (%s, %s, %s) ON CONFLICT (reason)"  # noqa: S608
+            f" DO UPDATE SET count = {table}.count + excluded.count, last_at_ms = excluded.last_at_ms",
+            [(reason, count, at_ms) for reason, count in sorted(reasons.items())],
+        )
+
+
+def refusals() -> Mapping[str, int]:
+    """How often something was refused, by reason."""
+    return dict(Refusal.objects.order_by("reason").values_list("reason", "count"))
