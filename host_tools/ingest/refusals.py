@@ -20,6 +20,7 @@ class Reason(StrEnum):
     # whether it is genuine and new
     BAD_TAG = "bad_tag"  # no candidate's key opens it: forged, changed, reflected, or of another device
     REPLAY = "replay"  # this device, epoch and counter were stored before
+    INTERNAL = "internal"  # a defect of ours; the log says which
     # what it says; such a frame is genuine and was stored
     MALFORMED_MESSAGE = "malformed_message"  # the plaintext is not a message
     IMPLAUSIBLE_TIME = "implausible_time"  # its samples lie in the future
