@@ -1,0 +1,315 @@
+"""The gateway bridge: packet forwarders' UDP on one side, MQTT on the other.
+
+Owns one UDP socket, one MQTT client and a thread for each. What a datagram means is decided by `semtech_udp`, whom to
+believe by `gateways`, what an MQTT payload means by `envelope`. Frames pass through unopened: the bridge has no key.
+
+Every datagram and every payload that is not passed on is counted by its reason, from closed lists, so that neither
+memory nor the log grows with what strangers send. While the broker is away, up to `QUEUED_MAX` frames wait for it.
+"""
+
+import contextlib
+import secrets
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
+
+from host_tools.gateway import envelope, semtech_udp
+from host_tools.gateway.envelope import Downlink, EnvelopeError, Uplink
+from host_tools.gateway.gateways import Address, Gateway, GatewayRefused, Gateways, Network
+from host_tools.gateway.semtech_udp import (
+    DatagramRefused,
+    PullAck,
+    PullData,
+    PullResp,
+    PushAck,
+    PushData,
+    Rxpk,
+    TxAck,
+    Txpk,
+)
+
+PORT = 1700  # what packet forwarders are configured for
+QUEUED_MAX = 1_000
+RECEIVE_BUFFER = 4 << 20  # the kernel gives what it allows; bursts wait there
+CONNECT_S = 10.0
+_POLL_S = 0.25
+
+
+class BridgeError(Exception):
+    """The bridge cannot start; `remedy` says what to do."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
+class Bridge:
+    """Serves packet forwarders.
+
+    Args:
+        udp_host: address to serve on; "0.0.0.0" or "::" for all.
+        udp_port: 0 takes a free one.
+        mqtt_host: the broker's.
+        mqtt_port: the broker's.
+        clock: Unix seconds, for `Uplink.received_at`.
+        allowed: EUI → network that the gateway comes from (None: any); None allows every gateway.
+        prepare: called with the MQTT client before it connects, for passwords and TLS.
+
+    Attributes:
+        udp_port: where it serves, once started.
+    """
+
+    def __init__(
+        self,
+        udp_host: str = "127.0.0.1",
+        udp_port: int = 0,
+        mqtt_host: str = "127.0.0.1",
+        mqtt_port: int = 1883,
+        clock: Callable[[], float] = time.time,
+        allowed: Mapping[str, Network | None] | None = None,
+        prepare: Callable[[mqtt.Client], None] | None = None,
+    ) -> None:
+        self.udp_host = udp_host
+        self.udp_port = udp_port
+        self._broker = (mqtt_host, mqtt_port)
+        self._clock = clock
+        self._prepare = prepare
+        self._lock = threading.Lock()  # the table and the counts: both threads
+        self._gateways = Gateways(allowed)
+        self._counts: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._transmit_results: Counter[str] = Counter()
+        self._socket: socket.socket | None = None
+        self._client: mqtt.Client | None = None
+        self._thread: threading.Thread | None = None
+        self._subscribed = threading.Event()
+        self._stopping = threading.Event()
+
+    def __enter__(self) -> "Bridge":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Address:
+        """Connect to the broker, serve, and return the UDP address.
+
+        Raises:
+            BridgeError: the UDP port is taken, or the broker does not answer.
+        """
+        self._stopping.clear()
+        try:
+            self._socket = self._open_socket()
+            self._client = self._connect()
+        except BridgeError:
+            self.stop()
+            raise
+        self._thread = threading.Thread(target=self._serve, name="gateway-bridge", daemon=True)
+        self._thread.start()
+        return self.udp_host, self.udp_port
+
+    def stop(self) -> None:
+        """Leave the broker and close the socket. Also when it never ran."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(5)
+            self._thread = None
+        if self._client is not None:
+            self._client.disconnect()
+            self._client.loop_stop()
+            self._client = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def statistics(self) -> dict[str, Any]:
+        """Counts since the start: datagrams, uplinks, downlinks, refusals and transmissions by reason, gateways."""
+        with self._lock:
+            return {
+                "datagrams": self._counts["datagrams"],
+                "uplinks": self._counts["uplinks"],
+                "downlinks": self._counts["downlinks"],
+                "refused": dict(sorted(self._refused.items())),
+                "transmit_results": dict(sorted(self._transmit_results.items())),
+                "gateways": self._gateways.summary(time.monotonic()),
+                "broker": self._client is not None and self._client.is_connected(),
+            }
+
+    def _open_socket(self) -> socket.socket:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                self.udp_host, self.udp_port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+            )[0]
+            opened = socket.socket(family, kind, protocol)
+        except OSError as error:
+            raise BridgeError(
+                f"cannot serve on UDP {self.udp_host}:{self.udp_port}: {error.strerror or error}", "check the address"
+            ) from error
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            opened.settimeout(_POLL_S)
+            opened.bind(address)
+        except OSError as error:
+            opened.close()
+            raise BridgeError(
+                f"cannot serve on UDP {self.udp_host}:{self.udp_port}: {error.strerror or error}",
+                "stop what uses that port, or choose another",
+            ) from error
+        self.udp_port = opened.getsockname()[1]
+        return opened
+
+    def _connect(self) -> mqtt.Client:
+        host, port = self._broker
+        # a session of its own each time: a downlink that waited for a bridge to come back would be too late
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"sealband-bridge-{secrets.token_hex(4)}",
+            protocol=mqtt.MQTTv311,
+            clean_session=True,
+        )
+        client.max_queued_messages_set(QUEUED_MAX)
+        client.max_inflight_messages_set(100)
+        client.reconnect_delay_set(1, 30)
+        client.on_connect = self._on_connect
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        if self._prepare is not None:
+            self._prepare(client)
+        refusal: OSError | None = None
+        self._subscribed.clear()
+        try:
+            client.connect(host, port, keepalive=30)
+        except OSError as error:
+            refusal = error
+        if refusal is None:
+            client.loop_start()
+            if self._subscribed.wait(CONNECT_S):
+                return client
+            client.disconnect()
+            client.loop_stop()
+        raise BridgeError(
+            f"the MQTT broker at {host}:{port} does not take us" + (f": {refusal}" if refusal else ""),
+            "start it, and check its address, password and access rules",
+        ) from refusal
+
+    def _on_connect(self, client: mqtt.Client, *_: object) -> None:
+        client.subscribe(envelope.DOWNLINK_FILTER, qos=1)
+
+    def _on_subscribe(
+        self, _client: mqtt.Client, _userdata: object, _mid: int, codes: list[Any], _properties: object
+    ) -> None:
+        if not any(code.is_failure for code in codes):
+            self._subscribed.set()
+
+    # From the air: UDP to MQTT
+
+    def _serve(self) -> None:
+        assert self._socket is not None
+        while not self._stopping.is_set():
+            try:
+                datagram, address = self._socket.recvfrom(65_536)
+            except TimeoutError:
+                continue
+            except OSError:
+                if self._stopping.is_set():
+                    return
+                continue  # an ICMP error about something that was sent
+            try:
+                with self._lock:
+                    self._counts["datagrams"] += 1
+                    self._take(datagram, address[:2])
+            except (DatagramRefused, GatewayRefused) as refusal:
+                self._refuse(refusal.reason)
+            except Exception:  # no datagram may end the bridge
+                self._refuse("defect")
+
+    def _take(self, datagram: bytes, address: Address) -> None:
+        now = time.monotonic()
+        self._gateways.admit(semtech_udp.sender_of(datagram), address[0], len(datagram), now)
+        message = semtech_udp.decode_upstream(datagram)
+        gateway = self._gateways.enter(message.gateway, address[0], now)
+        if isinstance(message, PullData):
+            self._gateways.pulled(gateway, address, message.version, now)
+            self._send(PullAck(message.token, message.version).to_bytes(), address)
+        elif isinstance(message, TxAck):
+            self._gateways.acknowledged(gateway, address[0], message.token)
+            self._transmit_results[message.error] += 1
+        else:
+            self._send(PushAck(message.token, message.version).to_bytes(), address)
+            self._push(gateway, message)
+
+    def _push(self, gateway: Gateway, message: PushData) -> None:
+        for reason in message.refused:
+            self._refused[f"rxpk_{reason}"] += 1
+            gateway.counts["refused"] += 1
+        for packet in message.received:
+            try:
+                self._publish(gateway, packet)
+            except EnvelopeError as refusal:
+                # LoRaWAN and other neighbours in the band: nothing is wrong with them
+                self._refused["foreign" if refusal.reason == "frame" else f"uplink_{refusal.reason}"] += 1
+                gateway.counts["foreign"] += 1
+
+    def _publish(self, gateway: Gateway, packet: Rxpk) -> None:
+        uplink = Uplink(
+            frame=packet.data,
+            gateway=gateway.eui,
+            rssi=packet.rssi,
+            snr=packet.snr,
+            frequency_hz=packet.frequency_hz,
+            data_rate=packet.data_rate,
+            tmst_us=packet.tmst_us,
+            received_at=self._clock(),
+        )
+        assert self._client is not None
+        sent = self._client.publish(envelope.uplink_topic(gateway.eui), uplink.to_bytes(), qos=1)
+        if sent.rc == mqtt.MQTT_ERR_QUEUE_SIZE:
+            self._refused["queue_full"] += 1
+            gateway.counts["refused"] += 1
+            return
+        self._counts["uplinks"] += 1
+        gateway.counts["uplinks"] += 1
+
+    # To the air: MQTT to UDP
+
+    def _on_message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
+        try:
+            gateway = envelope.gateway_of(message.topic, "down")
+            downlink = Downlink.from_bytes(bytes(message.payload))
+            with self._lock:
+                self._transmit(gateway, downlink)
+        except EnvelopeError as refusal:
+            self._refuse(f"downlink_{refusal.reason}")
+        except GatewayRefused as refusal:
+            self._refuse(refusal.reason)
+        except Exception:  # no payload may end the MQTT thread
+            self._refuse("defect")
+
+    def _transmit(self, eui: str, downlink: Downlink) -> None:
+        gateway, address, token = self._gateways.downlink(eui, time.monotonic())
+        txpk = Txpk(
+            data=downlink.frame,
+            frequency_hz=downlink.frequency_hz,
+            data_rate=downlink.data_rate,
+            tmst_us=downlink.tmst_us,
+            power_dbm=downlink.power_dbm,
+        )
+        self._send(PullResp(token, gateway.version, txpk).to_bytes(), address)
+        self._counts["downlinks"] += 1
+        gateway.counts["downlinks"] += 1
+
+    def _send(self, datagram: bytes, address: Address) -> None:
+        assert self._socket is not None
+        with contextlib.suppress(OSError):  # no route just now: UDP promises nothing
+            self._socket.sendto(datagram, address)
+
+    def _refuse(self, reason: str) -> None:
+        with self._lock:
+            self._refused[reason] += 1
