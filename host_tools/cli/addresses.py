@@ -11,7 +11,7 @@ from host_tools.gateway.gateways import Network
 _EUI = re.compile(r"[0-9a-f]{16}", re.ASCII)
 
 
-class HostPort(click.ParamType):
+class HostPort(click.ParamType):  # type: ignore[type-arg]
     """HOST:PORT, or [IPv6]:PORT; arrives as (host, port). Port 0 is any free one, where that makes sense."""
 
     name = "host:port"
@@ -29,7 +29,7 @@ class HostPort(click.ParamType):
         return host, int(port)
 
 
-class GatewayName(click.ParamType):
+class GatewayName(click.ParamType):  # type: ignore[type-arg]
     """EUI, or EUI@NETWORK; arrives as (16 lower-case hex digits, network or None)."""
 
     name = "eui[@network]"
@@ -48,7 +48,7 @@ class GatewayName(click.ParamType):
             self.fail(f"{network!r} is not an IP address or network: {error}", param, ctx)
 
 
-class GatewayServer(click.ParamType):
+class GatewayServer(click.ParamType):  # type: ignore[type-arg]
     """EUI@HOST:PORT; arrives as (16 lower-case hex digits, (host, port))."""
 
     name = "eui@host:port"
@@ -62,7 +62,7 @@ class GatewayServer(click.ParamType):
         return checked_eui(self, eui, param, ctx), HostPort().convert(server, param, ctx)
 
 
-def checked_eui(kind: click.ParamType, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+def checked_eui(kind: Any, text: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
     """`text` as 16 lower-case hex digits; colons and dashes between bytes are taken out."""
     eui = text.lower().replace(":", "").replace("-", "")
     if _EUI.fullmatch(eui) is None:

@@ -79,7 +79,10 @@ def run(
             remark(f"serving packet forwarders on UDP {bridge.udp_host}:{bridge.udp_port}; Ctrl-C stops")
         while not stopping.wait(report_s):
             _report(bridge.statistics(), as_json)
-        _report(bridge.statistics(), as_json)
+        statistics = bridge.statistics()
+    _report(statistics, as_json)
+    if not as_json:
+        _print_gateways(statistics["gateways"])
 
 
 def _report(statistics: dict[str, Any], as_json: bool) -> None:
@@ -91,19 +94,21 @@ def _report(statistics: dict[str, Any], as_json: bool) -> None:
         f"{statistics['datagrams']} datagrams, {statistics['uplinks']} frames up, {statistics['downlinks']} down; "
         f"refused: {refused}; broker {'connected' if statistics['broker'] else 'away'}"
     )
-    if statistics["gateways"]:
-        print_table(
-            ("gateway", "up", "down", "foreign", "refused", "silent s", "reachable"),
+
+
+def _print_gateways(gateways: dict[str, dict[str, Any]]) -> None:
+    print_table(
+        ("gateway", "up", "down", "foreign", "refused", "silent s", "reachable"),
+        (
             (
-                (
-                    eui,
-                    *(gateway.get(name, 0) for name in ("uplinks", "downlinks", "foreign", "refused")),
-                    gateway["silent_s"],
-                    "yes" if gateway["reachable"] else "no",
-                )
-                for eui, gateway in statistics["gateways"].items()
-            ),
-        )
+                eui,
+                *(gateway.get(name, 0) for name in ("uplinks", "downlinks", "foreign", "refused")),
+                gateway["silent_s"],
+                "yes" if gateway["reachable"] else "no",
+            )
+            for eui, gateway in gateways.items()
+        ),
+    )
 
 
 def _password(file: Path | None) -> str | None:

@@ -42,7 +42,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
 def remark(text: str) -> None:
     """One line for people on standard error."""
-    Console(stderr=True).print(text, markup=False, highlight=False)
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _plain(value: object) -> object:

@@ -195,7 +195,8 @@ class Bridge:
             client.disconnect()
             client.loop_stop()
         raise BridgeError(
-            f"the MQTT broker at {host}:{port} does not take us" + (f": {refusal}" if refusal else ""),
+            f"the MQTT broker at {host}:{port} does not take us"
+            + (f": {refusal.strerror or refusal}" if refusal else ""),
             "start it, and check its address, password and access rules",
         ) from refusal
 

@@ -211,7 +211,7 @@ class Forwarder:
     def _take(self, datagram: bytes) -> None:
         message = semtech_udp.decode_downstream(datagram)
         if isinstance(message, PullResp):
-            error = self._plan(message.txpk)
+            error = self._plan(message.txpk)  # not under the lock, which the ether's answer may have to wait for
             with self._lock:
                 self._counts.update(("dwnb", "txnb" if error == "NONE" else error))
             self._send(TxAck(message.token, VERSION, self.eui, error).to_bytes())
@@ -227,7 +227,7 @@ class Forwarder:
             self._pulled.set()
 
     def _plan(self, txpk: Txpk) -> str:
-        """Put a packet on the air at its time; the word for TX_ACK. Not under the lock: the ether's answer takes time."""
+        """Put a packet on the air at its time; the word for TX_ACK."""
         now = self._clock.now()
         if txpk.by_gps:
             return "GPS_UNLOCKED"
