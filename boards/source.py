@@ -27,6 +27,31 @@ def i2c():
     raise OSError(19)  # ENODEV
 """
 
+_PMU = """
+
+def power():
+    # the radio's supply, which is off after a cold start
+    from sealband.sensors.axp2101 import Axp2101
+
+    Axp2101(i2c(), PMU["address"]).rail(PMU["radio_rail"], PMU["radio_mv"])
+"""
+
+_NO_PMU = """
+
+def power():
+    # everything is fed from the start
+    pass
+"""
+
+_PMU_BATTERY = """
+
+def battery_adc():
+    # the PMU's own ADC, which reads the cell
+    from sealband.sensors.axp2101 import Axp2101
+
+    return Axp2101(i2c(), PMU["address"])
+"""
+
 _BATTERY = """
 
 def battery_adc():
@@ -44,7 +69,7 @@ def battery_adc():
 
 
 def board_module(board: "Board") -> str:
-    """The source of `board.py` for this board: constants, `i2c()` and `battery_adc()`."""
+    """The source of `board.py` for this board: constants, `power()`, `i2c()` and `battery_adc()`."""
     values: list[tuple[str, Any]] = [
         ("NAME", board.name),
         ("MODEL", board.model),
@@ -52,14 +77,18 @@ def board_module(board: "Board") -> str:
         ("CHIP", board.chip),
         ("RADIO", _fields(board.radio)),
         ("I2C", _fields(board.i2c)),
+        ("PMU", _fields(board.pmu)),
         ("BATTERY", _fields(board.battery)),
         ("PARTS", {part.part: part.address for part in board.parts}),
     ]
     head = f"# Made from boards/{board.name}/board.toml; change it there.\n"
     body = "".join(f"{name} = {value!r}\n" for name, value in values)
     i2c = _I2C if board.i2c else _NO_I2C
-    battery = _BATTERY if board.battery else _NO_BATTERY
-    return head + body + i2c + battery
+    power = _PMU if board.pmu else _NO_PMU
+    battery = _NO_BATTERY
+    if board.battery:
+        battery = _PMU_BATTERY if board.battery.adc is None else _BATTERY
+    return head + body + i2c + power + battery
 
 
 def _fields(section: object) -> dict[str, Any] | None:
