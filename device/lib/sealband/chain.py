@@ -268,6 +268,8 @@ class Chain:
 
     # Go on from RTC memory, if it is that of the last session that used a counter.
     def _resume(self, section):
+        if len(section) != struct.calcsize(_SECTION):  # another version of this code slept
+            return
         fingerprint, high, mark, next_counter, failures, old_failures = struct.unpack(_SECTION, section)
         if (fingerprint, high) != (self._fingerprint(), self._high):
             return
