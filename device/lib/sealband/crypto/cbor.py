@@ -3,8 +3,9 @@
 # needed, map keys out of order or twice, trailing bytes and bad UTF-8 are refused. Floats, undefined and other simple
 # values are refused by name: no message uses them, and a float of the ESP32 could not hold a double.
 # Memory: nothing is allocated on the word of a length before the bytes for it are seen to be there.
-from micropython import const
 from struct import pack
+
+from micropython import const
 
 _UNSIGNED = const(0x00)
 _NEGATIVE = const(0x20)

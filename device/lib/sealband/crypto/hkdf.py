@@ -1,5 +1,6 @@
 # HMAC-SHA256 (RFC 2104) and HKDF-SHA256 (RFC 5869). Holds no key and knows no label: those are sealwire.keys.
 from hashlib import sha256
+
 from micropython import const
 
 _BLOCK_LEN = const(64)
