@@ -19,7 +19,8 @@ class Frame(models.Model):
         LORA = "lora"
         MQTT = "mqtt"  # the device's own topic: LTE or Wi-Fi
 
-    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="frames")
+    # no index of its own: the unique constraint begins with it
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="frames", db_index=False)
     epoch = models.BigIntegerField()
     ctr = models.PositiveIntegerField()
     received_at_ms = models.BigIntegerField()  # Unix time

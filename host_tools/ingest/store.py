@@ -14,6 +14,7 @@ from django.db import connection
 
 from host_tools.ingest.models import Contact, Frame, Refusal
 from provisioning.registry.vault import Vault
+from sealwire.frame import CTR_MAX
 from sealwire.messages import SYNC_BITMAP_LEN
 
 FRAMES_A_STATEMENT = 64
@@ -126,16 +127,20 @@ def insert(rows: Iterable[Row]) -> set[Number]:
     return stored
 
 
-def stored_counters(device: int, epoch: int, at_most: int | None = None) -> list[int]:
+def stored_counters(device: int, epoch: int, at_most: int = CTR_MAX) -> list[int]:
     """The newest stored counters of an epoch, newest first: as many as a sync can speak of.
 
     Args:
         at_most: only counters up to this one.
     """
-    rows = Frame.objects.filter(device_id=device, epoch=epoch)
-    if at_most is not None:
-        rows = rows.filter(ctr__lte=at_most)
-    return list(rows.order_by("-ctr").values_list("ctr", flat=True)[: SYNC_BITMAP_LEN + 1])
+    with connection.cursor() as cursor:
+        # one for every answer: written out, it costs a tenth of what building the query does
+        cursor.execute(
+            f"SELECT ctr FROM {Frame._meta.db_table} WHERE device_id = %s AND epoch = %s AND ctr <= %s"  # noqa: S608
+            " ORDER BY ctr DESC LIMIT %s",
+            (device, epoch, at_most, SYNC_BITMAP_LEN + 1),
+        )
+        return [ctr for (ctr,) in cursor.fetchall()]
 
 
 def last_synced_ms(devices: Iterable[int]) -> dict[int, int]:

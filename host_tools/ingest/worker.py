@@ -32,8 +32,8 @@ DEVICE_FILTER = "sb/v1/d/+/up"
 BATCH_MAX = 256
 BATCH_S = 0.010  # a batch waits so long for its last frame …
 LINGER_S = 0.002  # … but not when nothing came for so long
-QUEUE_MAX = 4096
-IN_FLIGHT_MAX = 1000
+QUEUE_MAX = 1024
+UNSENT_MAX = 8192  # answers that the broker has not taken yet
 CONNECT_S = 10.0
 KEEPALIVE_S = 30
 DRAIN_S = 5.0
@@ -67,6 +67,7 @@ class Statistics:
         stored: frames that were new.
         refused: by reason.
         synced: answers that were sent.
+        unsent: answers that were lost because the broker was away or took none.
         late: answers that could not reach the receive window any more.
         unanswerable: answers for which the epoch had no downlink counter left.
         retries: batches that the database did not take at once.
@@ -78,6 +79,7 @@ class Statistics:
     stored: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     synced: int = 0
+    unsent: int = 0
     late: int = 0
     unanswerable: int = 0
     batches: int = 0
@@ -149,8 +151,8 @@ class IngestWorker:
             clean_session=False,
             manual_ack=True,
         )
-        self._client.max_inflight_messages_set(IN_FLIGHT_MAX)
-        self._client.max_queued_messages_set(IN_FLIGHT_MAX)
+        self._client.max_inflight_messages_set(UNSENT_MAX)
+        self._client.max_queued_messages_set(UNSENT_MAX)
         self._client.reconnect_delay_set(1, 30)
         self._client.on_connect = self._connected
         self._client.on_subscribe = self._granted
@@ -340,6 +342,7 @@ class IngestWorker:
                 sent += self._client.publish(topic, payload, qos=1).rc == mqtt.MQTT_ERR_SUCCESS
         with self._lock:
             self._statistics.synced += sent
+            self._statistics.unsent += len(outcome.publications) - sent
 
     def _tell(self, outcome: Outcome) -> None:
         with self._lock:

@@ -49,7 +49,7 @@ class Migration(migrations.Migration):
                 ('gateway', models.CharField(blank=True, max_length=16)),
                 ('rssi', models.FloatField(null=True)),
                 ('snr', models.FloatField(null=True)),
-                ('device', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='frames', to='registry.device')),
+                ('device', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='frames', to='registry.device')),
             ],
             options={
                 'indexes': [models.Index(fields=['device', 't_first'], name='frame_by_time')],
