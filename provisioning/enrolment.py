@@ -7,6 +7,7 @@ a ticket key of its own is found by the second kind.
 """
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -95,7 +96,8 @@ class Record:
         if not isinstance(message, cbor2.CBORTag) or message.tag != wire.COSE_SIGN1_TAG:
             raise _malformed("the record is not a COSE_Sign1")
         parts = message.value
-        if not isinstance(parts, list) or len(parts) != 4 or parts[1] != {} or not isinstance(parts[1], dict):
+        # inside a tag, cbor2 makes immutable lists and maps
+        if not isinstance(parts, list | tuple) or len(parts) != 4 or not isinstance(parts[1], Mapping) or parts[1]:
             raise _malformed("the record is not a COSE_Sign1 without unprotected headers")
         if parts[0] != wire.COSE_PROTECTED_ES256:
             raise _malformed("the record's algorithm is not ESP256")

@@ -153,7 +153,9 @@ def verify(vault: Vault, anchor: str | None = None) -> Trail:
             if count:
                 raise AuditBroken(count, "the head of the trail is missing")
         elif head.sequence != count:
-            raise AuditBroken(count + 1, f"the tail is cut off: the head says {head.sequence} events")
+            raise AuditBroken(
+                min(head.sequence, count) + 1, f"{count} events are there, but the head says {head.sequence}"
+            )
         elif not hmac.compare_digest(bytes(head.mac), _head_mac(key, count, previous)):
             raise AuditBroken(count, "the head of the trail was edited")
     if not count:
@@ -171,7 +173,7 @@ def _end(key: bytes, head: AuditHead | None) -> tuple[int, bytes]:
         if row:
             raise AuditBroken(last, "the head of the trail is missing")
     elif head.sequence != last:
-        raise AuditBroken(last + 1, f"the tail is cut off: the head says {head.sequence} events")
+        raise AuditBroken(min(head.sequence, last) + 1, f"the last event is {last}, but the head says {head.sequence}")
     elif not hmac.compare_digest(bytes(head.mac), _head_mac(key, last, mac)):
         raise AuditBroken(last, "the head was edited, or another master key wrote it")
     return last, mac

@@ -5,8 +5,10 @@ Decides by the pure checks of `provisioning.enrolment`; keeps secrets only throu
 
 import datetime
 import os
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +101,7 @@ def issue_batch(
     model: str,
     count: int,
     *,
+    out: Path | None = None,
     actor: str = "system",
     clock: Callable[[], float] = time.time,
 ) -> tickets.TicketFile:
@@ -107,9 +110,11 @@ def issue_batch(
     Args:
         model: the model of board that may be enrolled with them.
         count: 1 to 10,000.
+        out: a new file to write the ticket file to; without it nothing is written.
 
     Raises:
-        RegistryError: model or count are out of bounds.
+        RegistryError: model or count are out of bounds, or the file exists already.
+        OSError: the file cannot be written; then there is no batch either.
     """
     try:
         tickets.check_model(model)
@@ -117,6 +122,22 @@ def issue_batch(
         raise RegistryError(str(error), "give the model as board.toml has it") from None
     if not 1 <= count <= tickets.TICKETS_MAX:
         raise RegistryError(f"a batch has 1 to {tickets.TICKETS_MAX} tickets", "issue several batches")
+    with ExitStack() as undo:
+        file = _issue(vault, signer, model, count, out, actor, clock, undo)
+        undo.pop_all()  # committed
+    return file
+
+
+def _issue(
+    vault: Vault,
+    signer: signers.Signer,
+    model: str,
+    count: int,
+    out: Path | None,
+    actor: str,
+    clock: Callable[[], float],
+    undo: ExitStack,
+) -> tickets.TicketFile:
     now = datetime.datetime.fromtimestamp(clock(), datetime.UTC)
     name = f"{now:%Y%m%d}-{os.urandom(4).hex()}"
     issued_at = max(0, int(now.timestamp()) - EPOCH_2025)
@@ -144,6 +165,10 @@ def issue_batch(
         Ticket.objects.bulk_create(rows, batch_size=500)
         file = tickets.TicketFile.sign(name, model, issued_at, tuple(issued), signer)
         audit.append(vault, "batch_issued", subject=name, actor=actor, clock=clock, model=model, tickets=count)
+        if out is not None:
+            # the last thing before the commit: neither tickets without a file nor, as `undo` sees to, the reverse
+            _write_new(out, file.to_bytes())
+            undo.callback(out.unlink)
     return file
 
 
@@ -365,6 +390,21 @@ def _known(path: Path, content: journal.Content) -> JournalImport | None:
 
 def _name(content: journal.Content) -> bytes:
     return bytes.fromhex(content.entries[0].body["journal"])
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """Write a file that was not there, whole or not at all."""
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".tickets-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(beside, path)  # unlike rename, fails where a file is
+    except FileExistsError:
+        raise RegistryError(f"{path} exists already", "name a new file; a batch is issued once") from None
+    finally:
+        os.unlink(beside)
 
 
 def _now(clock: Callable[[], float]) -> datetime.datetime:

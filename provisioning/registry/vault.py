@@ -146,9 +146,9 @@ def _read_private(path: Path) -> str:
         raise MasterKeyRefused(
             f"the master key file {path} cannot be read: {error.strerror}", "check its owner"
         ) from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         # the open file is judged, not the name: nobody can swap it in between
-        status = os.fstat(file.fileno())
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise MasterKeyRefused(f"the master key file {path} is not a regular file", "name the key file itself")
         if status.st_mode & 0o077:
@@ -160,7 +160,9 @@ def _read_private(path: Path) -> str:
             raise MasterKeyRefused(
                 f"the master key file {path} belongs to another user", "chown it to the user who runs this"
             )
-        return file.read(KEY_FILE_MAX + 1).decode("ascii", errors="replace")
+        return os.read(descriptor, KEY_FILE_MAX + 1).decode("ascii", errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def _decode(text: str, where: str) -> bytes:

@@ -187,8 +187,10 @@ class Journal:
         at = int(self._clock())
         entry = Entry(number, at, kind, body, _digest(self._head, number, at, kind, body))
         line = entry.to_bytes()
-        if kind not in KINDS or len(line) > LINE_MAX:
-            raise JournalError(f"an entry of kind {kind!r} and {len(line)} bytes is not for a journal")
+        try:
+            _entry(line, number, self._head)  # what could not be read back must not be written
+        except ValueError as error:
+            raise JournalError(f"an entry of kind {kind!r} is not for a journal: {error}") from None
         try:
             _write_at(self._descriptor, line, self._end)
             os.fsync(self._descriptor)

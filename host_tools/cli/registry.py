@@ -1,0 +1,222 @@
+"""`sealband registry`: create, issue, import, revoke, list, check the audit trail. What it does is in provisioning."""
+
+import getpass
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rich_click as click
+
+from host_tools.cli import CommandFailed
+from host_tools.cli.output import json_option, print_json, print_table, remark
+from provisioning import registry as connection
+from provisioning import signers
+from provisioning.registry import vault as vaults
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+DEFAULT_DATABASE = "sealband.db"
+DEFAULT_KEY_FILE = "sealband.key"
+DEFAULT_SIGNER = "file:sealband-batches.pem"
+
+
+def database_option(command: _Command) -> _Command:
+    """Adds `--database`, a path or URL."""
+    return click.option(
+        "--database",
+        envvar="SEALBAND_DATABASE",
+        default=DEFAULT_DATABASE,
+        show_default=True,
+        help="File path, or postgresql://user:password@host/name.",
+    )(command)
+
+
+def key_file_option(command: _Command) -> _Command:
+    """Adds `--key-file`, the master key's."""
+    return click.option(
+        "--key-file",
+        envvar="SEALBAND_KEY_FILE",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_KEY_FILE,
+        show_default=True,
+        help=f"Master key, mode 600; ${vaults.ENVIRONMENT} (base64) takes its place.",
+    )(command)
+
+
+def signer_option(command: _Command) -> _Command:
+    """Adds `--signing-key`, which signs batches."""
+    return click.option(
+        "--signing-key",
+        envvar="SEALBAND_BATCH_KEY",
+        default=DEFAULT_SIGNER,
+        show_default=True,
+        help="The key that signs ticket files, by URI.",
+    )(command)
+
+
+def open_registry(database: str, key_file: Path) -> vaults.Vault:
+    """Connect to a registry that exists and open its vault."""
+    vault = vaults.Vault.from_settings(key_file)
+    connection.setup(database)
+    from provisioning.registry import services
+
+    if "://" not in database and not Path(database).is_file():
+        raise CommandFailed(f"there is no registry at {database}", "run: sealband registry init")
+    services.require_registry()
+    return vault
+
+
+def actor() -> str:
+    """Who gives the command, for the audit trail."""
+    try:
+        return f"cli:{getpass.getuser()}"[:64]
+    except (KeyError, OSError):
+        return f"cli:{os.getuid()}"
+
+
+@click.group("registry")
+def group() -> None:
+    """The registry of tickets and devices."""
+
+
+@group.command()
+@database_option
+@key_file_option
+@signer_option
+@json_option
+def init(database: str, key_file: Path, signing_key: str, as_json: bool) -> None:
+    """Create the registry: database, master key and batch-signing key. Keeps what is there."""
+    created = []
+    if vaults.ENVIRONMENT not in os.environ and not key_file.exists():
+        vaults.create_key_file(key_file)
+        created.append(str(key_file))
+    vault = vaults.Vault.from_settings(key_file)
+    scheme, _, path = signing_key.partition(":")
+    if scheme == "file" and not Path(path).exists():
+        signers.create_file_key(Path(path))
+        created.append(path)
+    signer = signers.open_signer(signing_key)
+    if "://" not in database and not Path(database).exists():
+        # what SQLite keeps beside it takes over the mode
+        os.close(os.open(database, os.O_CREAT | os.O_WRONLY, 0o600))
+    connection.setup(database)
+    from provisioning.registry import services
+
+    new = services.init_registry(vault, actor=actor())
+    result = {"new": new, "created": created, "batch_key": signer.public_key.hex()}
+    if as_json:
+        print_json(result)
+        return
+    remark("The registry is ready." if new else "The registry was there already; nothing in it was changed.")
+    for name in created:
+        remark(f"Created {name} (mode 600): keep a copy in a safe place.")
+    remark("Stations check ticket files with --registry-key:")
+    print(signer.public_key.hex())
+
+
+@group.command()
+@click.option("--model", required=True, help="Model of board, as in board.toml.")
+@click.option("--count", required=True, type=click.IntRange(1, 10_000), help="How many boards.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The ticket file to write.")
+@database_option
+@key_file_option
+@signer_option
+@json_option
+def issue(model: str, count: int, out: Path, database: str, key_file: Path, signing_key: str, as_json: bool) -> None:
+    """Issue a batch of tickets into a file for a station."""
+    vault = open_registry(database, key_file)
+    signer = signers.open_signer(signing_key)
+    from provisioning.registry import services
+
+    file = services.issue_batch(vault, signer, model, count, out=out, actor=actor())
+    if as_json:
+        print_json({"batch": file.batch, "model": model, "tickets": count, "file": str(out)})
+    else:
+        remark(f"Batch {file.batch}: {count} tickets for {model} in {out}.")
+
+
+@group.command("import")
+@click.argument("journal", type=click.Path(path_type=Path))
+@database_option
+@key_file_option
+@json_option
+def import_(journal: Path, database: str, key_file: Path, as_json: bool) -> int:
+    """Admit the boards of a station's journal. Exit status 1 when a record is refused."""
+    vault = open_registry(database, key_file)
+    from provisioning.registry import services
+
+    result = services.import_journal(journal, vault, actor=actor())
+    if as_json:
+        print_json(
+            {
+                "admitted": result.admitted,
+                "repeated": result.repeated,
+                "refused": [vars(refusal) for refusal in result.refused],
+                "torn": result.torn,
+            }
+        )
+    else:
+        remark(
+            f"{len(result.admitted)} admitted, {result.repeated} admitted before, {len(result.refused)} refused."
+            + ("" if result.admitted or result.refused else " Nothing was changed.")
+        )
+        if result.torn:
+            remark(f"The last {result.torn} bytes of the journal are half-written and were not read.")
+        if result.refused:
+            rows = [(r.line, r.eui, r.ticket, r.reason, r.text) for r in result.refused]
+            print_table(("line", "board", "ticket", "reason", "in words"), rows, title="Refused")
+    return 1 if result.refused else 0
+
+
+@group.command()
+@click.argument("batch")
+@database_option
+@key_file_option
+@json_option
+def revoke(batch: str, database: str, key_file: Path, as_json: bool) -> None:
+    """Revoke the unused tickets of a batch; their keys are destroyed."""
+    vault = open_registry(database, key_file)
+    from provisioning.registry import services
+
+    revoked = services.revoke_batch(batch, vault, actor=actor())
+    if as_json:
+        print_json({"batch": batch, "revoked": revoked})
+    else:
+        remark(f"{revoked} tickets of batch {batch} revoked.")
+
+
+@group.command()
+@database_option
+@json_option
+def devices(database: str, as_json: bool) -> None:
+    """List the enrolled devices."""
+    connection.setup(database)
+    if "://" not in database and not Path(database).is_file():
+        raise CommandFailed(f"there is no registry at {database}", "run: sealband registry init")
+    from provisioning.registry import services
+
+    services.require_registry()
+    rows = services.devices()
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("eui", "model", "state", "batch", "enrolled_at", "epoch", "key")
+        print_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+@group.command()
+@click.option("--anchor", help="What an earlier check printed; finds a trail that was put back to before that.")
+@database_option
+@key_file_option
+@json_option
+def audit(anchor: str | None, database: str, key_file: Path, as_json: bool) -> None:
+    """Check the audit trail from its first event to its last."""
+    vault = open_registry(database, key_file)
+    from provisioning.registry import audit as trails
+
+    trail = trails.verify(vault, anchor)
+    if as_json:
+        print_json({"events": trail.events, "anchor": trail.anchor})
+    else:
+        remark(f"{trail.events} events, none changed, none missing. Note this anchor elsewhere:")
+        print(trail.anchor)
