@@ -1,4 +1,4 @@
-"""What a simulated part on an I2C bus offers, and how it refuses. The parts themselves are in `host_tools.sim.parts`."""
+"""What a simulated part on an I2C bus offers, and how it refuses. The parts are in `host_tools.sim.parts`."""
 
 from typing import Protocol
 

@@ -1,0 +1,94 @@
+# What the chip's firmware does between reset and the REPL: mount the flash, run boot.py, then main.py.
+#
+# The simulated modules are imported here, while the host's file system is still mounted; after that nothing of the host
+# can be reached through a path, and `/` shows the flash only.
+import builtins
+import gc
+import os
+import sys
+import time  # noqa: F401
+
+import _link
+import esp32  # noqa: F401
+import lora  # noqa: F401
+import machine  # noqa: F401
+import network  # noqa: F401
+import vfs
+
+if _link.num != _link.den:
+    import select  # noqa: F401
+
+_BLOCK = 4096
+
+
+class _Flash:
+    # the data partition as a block device over a file; reading allocates nothing: finalisers read with the heap locked
+    def __init__(self, path):
+        self._file = open(path, "r+b")
+        self._count = self._file.seek(0, 2) // _BLOCK
+        self._left = _link.flash_left
+
+    def readblocks(self, block, buffer, offset=0):
+        self._file.seek(block * _BLOCK + offset)
+        self._file.readinto(buffer)
+
+    def writeblocks(self, block, buffer, offset=0):
+        if self._left:
+            self._spend()
+        self._file.seek(block * _BLOCK + offset)
+        self._file.write(buffer)
+
+    def ioctl(self, op, arg):
+        if op == 4:
+            return self._count
+        if op == 5:
+            return _BLOCK
+        if op == 6 and self._left:
+            self._spend()
+        return 0
+
+    def _spend(self):
+        # the test's power cut: this operation does not happen, and nothing after it
+        self._left -= 1
+        if not self._left:
+            _link.call(b"X")
+
+
+def _mount():
+    flash = _Flash(os.getenv("SEALBAND_SIM_FLASH"))
+    vfs.umount("/")
+    head = bytearray(64)
+    flash.readblocks(0, head)
+    if not any(head):
+        # a new chip: as inisetup.py does on the ESP32. A damaged file system is never formatted over.
+        vfs.VfsLfs2.mkfs(flash)
+    vfs.mount(vfs.VfsLfs2(flash), "/")
+    os.chdir("/")
+    sys.path[:] = ["", ".frozen", "/lib"]
+
+
+def _run(path, scope):
+    # whether it ended well, or is not there
+    try:
+        os.stat(path)
+    except OSError:
+        return True
+    try:
+        builtins.execfile(path, scope)
+        return True
+    except SystemExit:
+        raise
+    except BaseException as error:
+        sys.print_exception(error)
+        return False
+
+
+def start(scope):
+    try:
+        _mount()
+        del sys.modules["_start"]
+        gc.collect()
+        if _run("boot.py", scope) and _link.run_main:
+            _run("main.py", scope)
+    finally:
+        _link.call(b"b")

@@ -1,0 +1,46 @@
+# `esp32` as the ESP32 has it: NVS with ESP-IDF's error codes, wake-up pins. The store itself is host_tools/sim/nvs.py.
+import struct
+
+from _link import call as _call
+from micropython import const
+
+WAKEUP_ALL_LOW = const(0)
+WAKEUP_ANY_HIGH = const(1)
+
+
+class NVS:
+    def __init__(self, namespace):
+        self._namespace = namespace
+        self._do(b"o", "")
+
+    def _do(self, letter, key, value=b"", size=4):
+        return _call(letter, b"%s\0%s\0" % (self._namespace, key) + value, size)
+
+    def set_i32(self, key, value):
+        self._do(b"S", key, struct.pack(">i", value))
+
+    def get_i32(self, key):
+        return struct.unpack(">i", self._do(b"G", key))[0]
+
+    def set_blob(self, key, value):
+        self._do(b"B", key, value)
+
+    def get_blob(self, key, buffer):
+        size = len(buffer)
+        value = self._do(b"C", key, struct.pack(">I", size), size)
+        memoryview(buffer)[: len(value)] = value
+        return len(value)
+
+    def erase_key(self, key):
+        self._do(b"e", key)
+
+    def commit(self):
+        self._do(b"c", "")
+
+
+def wake_on_ext0(pin=None, level=0):
+    _call(b"x", b"" if pin is None else bytes((pin.id, bool(level))))
+
+
+def wake_on_ext1(pins=(), level=0):
+    _call(b"y", bytes([level] + [pin.id for pin in pins]))

@@ -1,0 +1,22 @@
+# `select` with its timeouts in virtual time; asyncio sleeps by them.
+import _link
+from uselect import *  # noqa: F403
+from uselect import poll as _poll
+
+
+class poll:
+    def __init__(self):
+        self._poll = _poll()
+        self.register = self._poll.register
+        self.unregister = self._poll.unregister
+        self.modify = self._poll.modify
+
+    def poll(self, timeout=-1):
+        return self._poll.poll(_real_ms(timeout))
+
+    def ipoll(self, timeout=-1, flags=0):
+        return self._poll.ipoll(_real_ms(timeout), flags)
+
+
+def _real_ms(ms):
+    return -1 if ms < 0 else -(-ms * _link.den // _link.num)

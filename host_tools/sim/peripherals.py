@@ -1,0 +1,401 @@
+"""Everything of the virtual chip that is not its processor: RTC, NVS, I2C, ADC, pins, watchdog, radio.
+
+Answers the requests of the board's simulated modules (`host_tools/sim/micropython/_link.py`): one datagram of a letter,
+a sequence number and arguments; the answer is the sequence number, a status and the result.
+
+    h  hello: clock, RTC, reset cause …      b  boot.py and main.py have ended    r  reset      d  deep sleep
+    m  RTC memory      n  set RTC memory     t  set the RTC                       w  watchdog   f  feed it
+    i  I2C transfer    a  I2C addresses      v  ADC microvolts                    p  pin        q  set pin
+    x  wake on ext0    y  wake on ext1       X  the flash asks for its power cut
+    o  NVS open        G S C B  get and set i32, get and set blob                 e  erase      c  commit
+    T  transmit        L  listen             P  poll      W  wait                 Y  standby
+
+Not here: the process and its terminal (`host_tools.sim.board`).
+"""
+
+import contextlib
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+
+from host_tools.sim.airtime import RadioError
+from host_tools.sim.bus import Nack, Part
+from host_tools.sim.clock import SimClock
+from host_tools.sim.nvs import INVALID_LENGTH, Nvs, NvsError
+from host_tools.sim.radio import Heard, Radio, decode_params
+
+UNIX_2000 = 946_684_800
+RTC_MEMORY_MAX = 2048
+REQUEST_MAX = 8192
+ENODEV = 19
+EINVAL = 22
+_OK = b"\0"
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something of the chip that concerns its process: `kind` is hello, booted, reset, sleep or cut."""
+
+    kind: str
+    sleep_s: float | None = None
+
+
+@dataclass
+class Start:
+    """What the next start of the processor is told.
+
+    Attributes:
+        cause: as `machine.reset_cause()` numbers them.
+        wake: as `machine.wake_reason()` numbers them.
+        run_main: main.py runs after boot.py.
+    """
+
+    cause: int
+    wake: int = 0
+    run_main: bool = True
+
+
+@dataclass
+class Wake:
+    """Which pins end a deep sleep: pin number → level."""
+
+    any_of: dict[int, int] = field(default_factory=dict)
+    all_low: tuple[int, ...] = ()
+
+
+class _NoAnswer(Exception):
+    """The request gets no answer: its asker is gone, or will be."""
+
+
+class Peripherals:
+    """The chip's parts, which outlive its resets.
+
+    Args:
+        mac: the chip's six bytes.
+        clock: the simulation's clock.
+        nvs: the NVS partition.
+        radio: the modem.
+        parts: on the I2C buses (every bus has them all).
+        adc: pin → what returns microvolts at that pin.
+        on_event: told what concerns the process, from the answering thread; returns when that was dealt with.
+    """
+
+    def __init__(
+        self,
+        *,
+        mac: bytes,
+        clock: SimClock,
+        nvs: Nvs,
+        radio: Radio,
+        parts: Sequence[Part],
+        adc: Mapping[int, Callable[[], int]],
+        on_event: Callable[[Event], Future[None]],
+    ) -> None:
+        self.radio = radio
+        self.pins: dict[int, int] = {}
+        self.wake = Wake()
+        self.watchdog_at: float | None = None  # virtual Unix seconds
+        self.start = Start(cause=1)
+        self.flash_cut_after = 0
+        self.nvs_cut_after = 0
+        self._mac = mac
+        self._clock = clock
+        self._nvs = nvs
+        self._parts = {part.address: part for part in parts}
+        self._adc = adc
+        self._on_event = on_event
+        self._rtc_memory = b""
+        self._rtc0_ns = 0
+        self._watchdog_s = 0.0
+        self._lock = threading.Lock()
+        self.power_on()
+
+    def power_on(self) -> None:
+        """A cold start: the RTC begins at 2000-01-01, RTC memory is empty."""
+        self._rtc_memory = b""
+        self._rtc0_ns = round(self._clock.now() * _NS)
+        self.reset()
+
+    def reset(self) -> None:
+        """What every start of the processor does to its parts."""
+        with self._lock:
+            self._nvs.forget()
+        self.radio.close()
+        self.pins.clear()
+        self.wake = Wake()
+        self.watchdog_at = None
+
+    def serve(self, connection: socket.socket) -> None:
+        """Answer one process until it ends."""
+        with connection:
+            while True:
+                try:
+                    request = connection.recv(REQUEST_MAX)
+                    if not request:
+                        return
+                    answer = self._answer(request[:1], request[2:], connection)
+                    connection.send(request[1:2] + answer)
+                except _NoAnswer:
+                    continue
+                except OSError:
+                    return
+
+    def _answer(self, letter: bytes, body: bytes, connection: socket.socket) -> bytes:
+        try:
+            if letter == b"W":
+                return _OK + self._wait(connection)
+            handler = _HANDLERS.get(letter)
+            if handler is None:
+                raise ValueError("no such request")
+            return _OK + handler(self, body)
+        except Nack:
+            return b"\1" + struct.pack(">h", ENODEV)
+        except NvsError as error:
+            return b"\1" + struct.pack(">h", -error.code) + str(error).encode()
+        except RadioError as error:
+            return b"\2" + b"\0\0" + str(error).encode()
+        except (ValueError, struct.error, IndexError) as error:
+            return b"\1" + struct.pack(">h", EINVAL) + str(error).encode()
+
+    # the chip
+
+    def _hello(self, _: bytes) -> bytes:
+        numerator, denominator = self._clock.speed.as_integer_ratio()
+        if max(numerator, denominator) > 1_000_000:
+            numerator, denominator = round(self._clock.speed * 1000), 1000
+        self._on_event(Event("hello"))
+        return struct.pack(
+            ">qqIIqBB6sBI",
+            round(self._clock.real_origin * _NS),
+            round(self._clock.virtual_origin * _NS),
+            numerator,
+            denominator,
+            self._rtc0_ns,
+            self.start.cause,
+            self.start.wake,
+            self._mac,
+            self.start.run_main,
+            self.flash_cut_after,
+        )
+
+    def _booted(self, _: bytes) -> bytes:
+        with contextlib.suppress(TimeoutError, CancelledError):
+            # the REPL begins when this is answered
+            self._on_event(Event("booted")).result(1.0)
+        return b""
+
+    def _reset(self, _: bytes) -> bytes:
+        self._on_event(Event("reset"))
+        raise _NoAnswer
+
+    def _sleep(self, body: bytes) -> bytes:
+        (ms,) = struct.unpack(">q", body)
+        self._on_event(Event("sleep", None if ms <= 0 else ms / 1000))
+        raise _NoAnswer
+
+    def _cut(self, _: bytes) -> bytes:
+        self.flash_cut_after = 0
+        self._on_event(Event("cut"))
+        raise _NoAnswer
+
+    def _memory(self, _: bytes) -> bytes:
+        return self._rtc_memory
+
+    def _set_memory(self, body: bytes) -> bytes:
+        if len(body) > RTC_MEMORY_MAX:
+            raise ValueError("buffer too long")
+        self._rtc_memory = body
+        return b""
+
+    def _set_rtc(self, body: bytes) -> bytes:
+        (self._rtc0_ns,) = struct.unpack(">q", body)
+        return b""
+
+    def _watchdog(self, body: bytes) -> bytes:
+        (ms,) = struct.unpack(">q", body)
+        if ms <= 0:
+            raise ValueError("WDT timeout too short")
+        self._watchdog_s = ms / 1000
+        return self._feed(b"")
+
+    def _feed(self, _: bytes) -> bytes:
+        first = self.watchdog_at is None
+        self.watchdog_at = self._clock.now() + self._watchdog_s
+        if first:
+            self._on_event(Event("watchdog"))
+        return b""
+
+    # pins and buses
+
+    def _i2c(self, body: bytes) -> bytes:
+        address, n = struct.unpack(">BH", body[:3])
+        part = self._parts.get(address)
+        if part is None:
+            raise Nack
+        if body[3:] or not n:
+            part.write(body[3:])
+        return part.read(n) if n else b""
+
+    def _scan(self, _: bytes) -> bytes:
+        return bytes(sorted(address for address, part in self._parts.items() if _acknowledges(part)))
+
+    def _volts(self, body: bytes) -> bytes:
+        source = self._adc.get(body[0])
+        return struct.pack(">I", max(0, source()) if source else 0)
+
+    def _pin(self, body: bytes) -> bytes:
+        return bytes((self.pins.get(body[0], 0),))
+
+    def _set_pin(self, body: bytes) -> bytes:
+        self.pins[body[0]] = body[1]
+        return b""
+
+    def _wake_ext0(self, body: bytes) -> bytes:
+        self.wake.any_of = {body[0]: body[1]} if body else {}
+        return b""
+
+    def _wake_ext1(self, body: bytes) -> bytes:
+        if body[0]:
+            self.wake.any_of.update(dict.fromkeys(body[1:], 1))
+        else:
+            self.wake.all_low = tuple(body[1:])
+        return b""
+
+    # NVS
+
+    def _nvs_open(self, body: bytes) -> bytes:
+        namespace, _, _ = _names(body)
+        with self._lock:
+            self._nvs.open(namespace)
+        return b""
+
+    def _nvs_get_i32(self, body: bytes) -> bytes:
+        namespace, key, _ = _names(body)
+        return struct.pack(">i", self._nvs.get(namespace, key, int))
+
+    def _nvs_get_blob(self, body: bytes) -> bytes:
+        namespace, key, size = _names(body)
+        value = bytes(self._nvs.get(namespace, key, bytes))
+        if len(value) > int.from_bytes(size, "big"):
+            raise NvsError(INVALID_LENGTH)
+        return value
+
+    def _nvs_set_i32(self, body: bytes) -> bytes:
+        namespace, key, value = _names(body)
+        self._spend_nvs()
+        with self._lock:
+            self._nvs.set(namespace, key, struct.unpack(">i", value)[0])
+        return b""
+
+    def _nvs_set_blob(self, body: bytes) -> bytes:
+        namespace, key, value = _names(body)
+        self._spend_nvs()
+        with self._lock:
+            self._nvs.set(namespace, key, value)
+        return b""
+
+    def _nvs_erase(self, body: bytes) -> bytes:
+        namespace, key, _ = _names(body)
+        self._spend_nvs()
+        with self._lock:
+            self._nvs.erase(namespace, key)
+        return b""
+
+    def _nvs_commit(self, _: bytes) -> bytes:
+        self._spend_nvs()
+        with self._lock:
+            self._nvs.commit()
+        return b""
+
+    def _spend_nvs(self) -> None:
+        # the test's power cut: this operation does not happen, and nothing after it
+        if self.nvs_cut_after:
+            self.nvs_cut_after -= 1
+            if not self.nvs_cut_after:
+                self._on_event(Event("cut"))
+                raise _NoAnswer
+
+    # the radio
+
+    def _transmit(self, body: bytes) -> bytes:
+        at, params, packet = struct.unpack(">q", body[:8])[0] / _NS, decode_params(body[8:24]), body[24:]
+        return struct.pack(">q", round(self.radio.transmit(packet, params, at) * _NS))
+
+    def _listen(self, body: bytes) -> bytes:
+        at, timeout_ms, continuous = struct.unpack(">qiB", body[:13])
+        timeout_s = None if timeout_ms < 0 else timeout_ms / 1000
+        self.radio.listen(decode_params(body[13:]), at / _NS, timeout_s, bool(continuous))
+        return b""
+
+    def _poll(self, _: bytes) -> bytes:
+        return _heard(self.radio.poll())
+
+    def _wait(self, connection: socket.socket) -> bytes:
+        # the next request means that a Control-C ended this one on the board
+        heard = self.radio.wait(lambda: bool(select.select([connection], [], [], 0)[0]))
+        if heard is None:
+            raise _NoAnswer
+        return _heard(heard)
+
+    def _standby(self, _: bytes) -> bytes:
+        self.radio.standby()
+        return b""
+
+
+_HANDLERS: dict[bytes, Callable[[Peripherals, bytes], bytes]] = {
+    b"h": Peripherals._hello,
+    b"b": Peripherals._booted,
+    b"r": Peripherals._reset,
+    b"d": Peripherals._sleep,
+    b"X": Peripherals._cut,
+    b"m": Peripherals._memory,
+    b"n": Peripherals._set_memory,
+    b"t": Peripherals._set_rtc,
+    b"w": Peripherals._watchdog,
+    b"f": Peripherals._feed,
+    b"i": Peripherals._i2c,
+    b"a": Peripherals._scan,
+    b"v": Peripherals._volts,
+    b"p": Peripherals._pin,
+    b"q": Peripherals._set_pin,
+    b"x": Peripherals._wake_ext0,
+    b"y": Peripherals._wake_ext1,
+    b"o": Peripherals._nvs_open,
+    b"G": Peripherals._nvs_get_i32,
+    b"S": Peripherals._nvs_set_i32,
+    b"C": Peripherals._nvs_get_blob,
+    b"B": Peripherals._nvs_set_blob,
+    b"e": Peripherals._nvs_erase,
+    b"c": Peripherals._nvs_commit,
+    b"T": Peripherals._transmit,
+    b"L": Peripherals._listen,
+    b"P": Peripherals._poll,
+    b"Y": Peripherals._standby,
+}
+
+
+def _heard(heard: Heard) -> bytes:
+    packet = heard.packet
+    if packet is None:
+        return bytes((heard.listening,))
+    rssi, snr = (max(-32768, min(32767, round(value))) for value in (packet.rssi, packet.snr * 4))
+    head = struct.pack(">BqhhB", 3 if heard.listening else 2, round(packet.at * _NS), rssi, snr, 1)
+    return head + packet.packet
+
+
+def _names(body: bytes) -> tuple[str, str, bytes]:
+    namespace, key, value = body.split(b"\0", 2)
+    return namespace.decode(), key.decode(), value
+
+
+def _acknowledges(part: Part) -> bool:
+    try:
+        part.write(b"")
+    except Nack:
+        return False
+    return True
