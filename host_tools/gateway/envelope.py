@@ -7,7 +7,6 @@ An envelope is one CBOR map with text keys, deterministically encoded (RFC 8949 
 a tag, another way to write the same number) is refused: there is one way to write an envelope.
 """
 
-import math
 import re
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
@@ -98,7 +97,7 @@ def _checked_int(name: str, value: object, least: int, most: int) -> int:
 def _checked_number(name: str, value: object, least: float, most: float) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise EnvelopeError("type", f"{name} is not a number")
-    if not math.isfinite(value) or not least <= value <= most:  # NaN compares false, infinity is out of range
+    if not least <= value <= most:  # false for NaN and infinity; an integer may be too large for a float
         raise EnvelopeError("range", f"{name} is not within {least} to {most}")
     return float(value)
 

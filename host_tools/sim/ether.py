@@ -41,6 +41,7 @@ UNSENT_MAX = 1 << 20
 AHEAD_MAX_S = 3600.0
 BEHIND_MAX_S = KEEP_S / 2  # a simulation may stall for seconds, which are minutes when time runs fast
 HISTORY_MAX = 10_000
+EARLY_MAX_S = 0.005  # a modem's driver counts its last packet's airtime in whole milliseconds
 CHANNELS_MAX = 16
 
 
@@ -245,8 +246,7 @@ class Ether:
         params = RadioParams.from_json(request.get("params"))
         at = self._time(request, "at", ahead_s=AHEAD_MAX_S)
         with self._lock:
-            # a sender that slept until its last packet's end may have woken a trifle early
-            at = self.medium.after_own(session.name, at, self.slack_s * self.clock.speed)
+            at = self.medium.after_own(session.name, at, EARLY_MAX_S)
             sent = self.medium.transmit(session.name, packet, params, at, self.clock.now())
         self.transmissions.append(sent)
         for hook in self.on_transmission:
