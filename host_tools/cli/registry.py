@@ -15,6 +15,8 @@ from provisioning import signers
 from provisioning.registry import vault as vaults
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+# the store of frames lies in the same database
+APPS = ("host_tools.ingest",)
 DEFAULT_DATABASE = "sealband.db"
 DEFAULT_KEY_FILE = "sealband.key"
 DEFAULT_SIGNER = "file:sealband-batches.pem"
@@ -57,7 +59,7 @@ def signer_option(command: _Command) -> _Command:
 def open_registry(database: str, key_file: Path) -> vaults.Vault:
     """Connect to a registry that exists and open its vault."""
     vault = vaults.Vault.from_settings(key_file)
-    connection.setup(database)
+    connection.setup(database, extra_apps=APPS)
     from provisioning.registry import services
 
     if "://" not in database and not Path(database).is_file():
@@ -99,7 +101,7 @@ def init(database: str, key_file: Path, signing_key: str, as_json: bool) -> None
     if "://" not in database and not Path(database).exists():
         # what SQLite keeps beside it takes over the mode
         os.close(os.open(database, os.O_CREAT | os.O_WRONLY, 0o600))
-    connection.setup(database)
+    connection.setup(database, extra_apps=APPS)
     from provisioning.registry import services
 
     new = services.init_registry(vault, actor=actor())
@@ -190,7 +192,7 @@ def revoke(batch: str, database: str, key_file: Path, as_json: bool) -> None:
 @json_option
 def devices(database: str, as_json: bool) -> None:
     """List the enrolled devices."""
-    connection.setup(database)
+    connection.setup(database, extra_apps=APPS)
     if "://" not in database and not Path(database).is_file():
         raise CommandFailed(f"there is no registry at {database}", "run: sealband registry init")
     from provisioning.registry import services

@@ -5,8 +5,10 @@ found without opening anything, and frames that overlap are merged into one orde
 """
 
 import heapq
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -35,9 +37,11 @@ _COLUMNS = (
 
 
 class FilterError(Exception):
-    """What was asked for does not exist."""
+    """What was asked for does not exist; `remedy` says how to ask."""
 
-    remedy = "records are named as in device/lib/sealwire/README.md, or by number; devices by 16 hex digits"
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ def device_filter(text: str) -> bytes:
     except ValueError:
         eui = b""
     if len(eui) != 8:
-        raise FilterError(f"{text!r} is not an EUI-64")
+        raise FilterError(f"{text!r} is not an EUI-64", "write the device's 16 hex digits")
     return eui
 
 
@@ -118,7 +122,23 @@ def record_filter(text: str) -> str:
     known = {row[1] for row in records.RECORDS} | {f"event/{name}" for name in EVENTS.values()}
     if text in known or text.startswith(("record_", "event/")):
         return text
-    raise FilterError(f"there is no record {text!r}")
+    raise FilterError(f"there is no record {text!r}", "records are named in device/lib/sealwire/README.md")
+
+
+def moment(text: str, now: float) -> float:
+    """Unix seconds of an ISO 8601 time (UTC where it names no zone), or of so long ago: `90s`, `15m`, `2h`, `7d`.
+
+    Raises:
+        FilterError: it is neither.
+    """
+    ago = re.fullmatch(r"(\d{1,6})([smhd])", text, re.ASCII)
+    if ago:
+        return now - int(ago.group(1)) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[ago.group(2)]
+    try:
+        told = datetime.fromisoformat(text)
+        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise FilterError(f"{text!r} is no time", "write 2026-03-01T12:00 (UTC), or 2h for so long ago") from None
 
 
 class Readings:

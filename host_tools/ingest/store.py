@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
+from django.db.models import Count
 
 from host_tools.ingest.models import Contact, Frame, Refusal
 from provisioning.registry.vault import Vault
@@ -191,3 +192,22 @@ def count_refusals(reasons: Counter[str], at_ms: int) -> None:
 def refusals() -> Mapping[str, int]:
     """How often something was refused, by reason."""
     return dict(Refusal.objects.order_by("reason").values_list("reason", "count"))
+
+
+def contacts() -> list[dict[str, Any]]:
+    """When each device was last heard and answered (Unix seconds), over what, and how many of its frames are stored."""
+    rows = Contact.objects.select_related("device").annotate(frames=Count("device__frames")).order_by("device__eui")
+    return [
+        {
+            "device": row.device.eui_hex,
+            "heard_at": row.heard_at_ms / 1000,
+            "answered_at": row.synced_at_ms / 1000,
+            "link": row.link,
+            "gateway": row.gateway,
+            "rssi": row.rssi,
+            "snr": row.snr,
+            "epoch": row.epoch,
+            "frames": row.frames,
+        }
+        for row in rows
+    ]

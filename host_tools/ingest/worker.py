@@ -201,10 +201,8 @@ class IngestWorker:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def wait(self, timeout_s: float | None = None) -> None:
-        """Block until the worker was stopped; raises IngestError if it ended by itself."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+    def check(self) -> None:
+        """Raise IngestError if the store's thread ended by itself."""
         if self._failure is not None:
             raise IngestError(f"ingest ended: {type(self._failure).__name__}", "see the log, then start it again")
 

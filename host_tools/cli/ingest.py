@@ -1,0 +1,138 @@
+"""`sealband ingest`: open frames from the broker and store them. What it does is in `host_tools.ingest`."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from host_tools.cli import CommandFailed
+from host_tools.cli.brokers import Broker, broker_options
+from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
+from host_tools.cli.registry import database_option, key_file_option, open_registry
+from host_tools.cli.stop import stoppable
+from provisioning.registry.vault import Vault, VaultError
+
+if TYPE_CHECKING:
+    from host_tools.ingest.intake import Refusal, Stored
+    from host_tools.ingest.worker import Statistics
+
+
+def open_store(database: str, key_file: Path) -> Vault:
+    """Connect to the registry and the store beside it, and open the vault."""
+    vault = open_registry(database, key_file)
+    from host_tools.ingest.chains import Chains
+
+    try:
+        Chains(vault, lambda: 0.0).check()
+    except VaultError:
+        raise CommandFailed(
+            "the master key does not open this registry", "name the key file that was made with it"
+        ) from None
+    return vault
+
+
+@click.group()
+def group() -> None:
+    """Open frames and store readings."""
+
+
+@group.command()
+@database_option
+@key_file_option
+@broker_options
+@click.option("--name", help="Client id at the broker: another one for each worker, the same after a restart.")
+@click.option("--shared", default="ingest", show_default=True, help="Group of workers that share the frames; '': none.")
+@click.option("--verbose", is_flag=True, help="A line for every frame.")
+@json_option
+def run(
+    database: str,
+    key_file: Path,
+    broker: Broker,
+    name: str | None,
+    shared: str,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Store what devices send, and answer them, until stopped."""
+    vault = open_store(database, key_file)
+    from host_tools.ingest.worker import IngestWorker
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    tell = as_json or verbose
+    worker = IngestWorker(
+        broker.host,
+        broker.port,
+        vault,
+        on_frame=(lambda stored: _tell_stored(stored, as_json)) if tell else None,
+        on_refused=(lambda refusal: _tell_refused(refusal, as_json)) if tell else None,
+        shared=shared or None,
+        client_id=name,
+        username=broker.username,
+        password=broker.password,
+        tls=broker.tls,
+    )
+    with stoppable() as stopping, worker:
+        if as_json:
+            print_json_line({"event": "serving", "mqtt": [broker.host, broker.port]})
+        else:
+            remark(f"storing what {broker.host}:{broker.port} delivers; Ctrl-C stops")
+        while not stopping.wait(0.2):
+            worker.check()
+    _summary(worker.statistics(), as_json)
+
+
+@group.command()
+@database_option
+@key_file_option
+@json_option
+def status(database: str, key_file: Path, as_json: bool) -> None:
+    """When each device was last heard, and what was refused so far."""
+    open_store(database, key_file)
+    from host_tools.ingest.export import timestamp
+    from host_tools.ingest.store import contacts, refusals
+
+    heard = [
+        {**contact, "heard_at": timestamp(contact["heard_at"]), "answered_at": timestamp(contact["answered_at"])}
+        for contact in contacts()
+    ]
+    if as_json:
+        print_json({"devices": heard, "refusals": refusals()})
+        return
+    columns = ("device", "heard_at", "answered_at", "link", "gateway", "rssi", "snr", "epoch", "frames")
+    print_table(columns, [[contact[column] for column in columns] for contact in heard], title="Devices")
+    print_table(("reason", "count"), refusals().items(), title="Refused")
+
+
+def _tell_stored(stored: "Stored", as_json: bool) -> None:
+    # never what a message says: this ends up in logs
+    kind = type(stored.message).__name__.lower() if stored.message else stored.fault
+    if as_json:
+        event = {"event": "frame", "device": stored.eui, "epoch": stored.epoch, "ctr": stored.ctr, "message": kind}
+        print_json_line({**event, "link": stored.link, "gateway": stored.gateway, "fault": stored.fault})
+    else:
+        remark(f"{stored.eui} epoch {stored.epoch} frame {stored.ctr}: {kind}, {stored.frame_len} B by {stored.link}")
+
+
+def _tell_refused(refusal: "Refusal", as_json: bool) -> None:
+    if as_json:
+        print_json_line({"event": "refused", "reason": refusal.reason, "topic": refusal.topic, "device": refusal.eui})
+    else:
+        remark(f"refused: {refusal.reason.value} {refusal.eui or ascii(refusal.topic[:64])}")
+
+
+def _summary(done: "Statistics", as_json: bool) -> None:
+    figures = {
+        "received": done.received,
+        "opened": done.opened,
+        "stored": done.stored,
+        "answered": done.synced,
+        "answers_late": done.late,
+        "answers_unsent": done.unsent,
+        "refused": dict(done.refused),
+    }
+    if as_json:
+        print_json_line({"event": "stopped", **figures})
+        return
+    refused = ", ".join(f"{count} {reason}" for reason, count in sorted(done.refused.items())) or "none"
+    remark(f"{done.received} messages, {done.stored} frames stored, {done.synced} answered; refused: {refused}.")

@@ -1,0 +1,197 @@
+"""`sealband readings`: show and export what wearers' devices sent. What it does is in `host_tools.ingest`."""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import rich_click as click
+
+from host_tools.cli.ingest import open_store
+from host_tools.cli.output import json_option, print_json_line, print_table, remark
+from host_tools.cli.registry import actor, database_option, key_file_option
+
+if TYPE_CHECKING:
+    from host_tools.ingest.readings import Filter, Reading, Readings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+FORMATS = ("table", "json", "csv", "senml")
+COLUMNS = ("device", "time", "record", "value")
+FOLLOW_S = 0.5
+
+
+def filter_options(command: _Command) -> _Command:
+    """Adds what narrows down the readings."""
+    for option in (
+        click.option("--device", "devices", multiple=True, metavar="EUI", help="Only this device; may be repeated."),
+        click.option("--record", "records", multiple=True, help="Only this record, such as heart_rate; repeatable."),
+        click.option("--since", metavar="TIME", help="From this time on: 2026-03-01T12:00 (UTC), or 2h ago as 2h."),
+        click.option("--until", metavar="TIME", help="Before this time."),
+        click.option("--all", "faulty", is_flag=True, help="Also readings whose time lies in the future."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def group() -> None:
+    """Show and export readings."""
+
+
+@group.command()
+@filter_options
+@click.option("--last", type=click.IntRange(1, 100_000), default=50, show_default=True, help="So many, the newest.")
+@click.option("--follow", is_flag=True, help="Go on with what arrives, until Ctrl-C.")
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="table", show_default=True)
+@database_option
+@key_file_option
+@json_option
+def show(
+    devices: tuple[str, ...],
+    records: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    faulty: bool,
+    last: int,
+    follow: bool,
+    format_: str,
+    database: str,
+    key_file: Path,
+    as_json: bool,
+) -> None:
+    """Show the newest readings."""
+    format_ = "json" if as_json else format_
+    if follow and format_ not in ("table", "json"):
+        raise click.UsageError("--follow prints a table or JSON lines")
+    source = _open(database, key_file, "show", devices)
+    from host_tools.ingest.readings import newest_frame
+
+    wanted = _filter(devices, records, since, until, faulty)
+    seen = newest_frame()
+    newest = source.last(wanted, last)
+    if follow:
+        _follow(source, wanted, newest, seen, format_)
+        return
+    if not newest and format_ == "table":
+        remark("No readings.")
+    else:
+        for piece in _pieces(newest, format_):
+            sys.stdout.write(piece)
+    _mention_damage(source)
+
+
+@group.command()
+@filter_options
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="json", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="File to write; replaced only when all is written.")
+@database_option
+@key_file_option
+@json_option
+def export(
+    devices: tuple[str, ...],
+    records: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    faulty: bool,
+    format_: str,
+    output: Path | None,
+    database: str,
+    key_file: Path,
+    as_json: bool,
+) -> None:
+    """Write all readings, by time, for other programs."""
+    format_ = "json" if as_json else format_
+    if output and format_ == "table":
+        raise click.UsageError("a table is for people to look at; write json, csv or senml to a file")
+    source = _open(database, key_file, "export", devices)
+    pieces = _pieces(source.in_order(_filter(devices, records, since, until, faulty)), format_)
+    if output:
+        _write(output, pieces)
+    else:
+        for piece in pieces:
+            sys.stdout.write(piece)
+    _mention_damage(source)
+
+
+def _open(database: str, key_file: Path, command: str, devices: tuple[str, ...]) -> "Readings":
+    vault = open_store(database, key_file)
+    from host_tools.ingest.readings import Readings
+    from host_tools.ingest.store import Payloads
+    from provisioning.registry import audit
+
+    # who looked at wearers' data is part of the trail
+    audit.append(vault, "sensitive_read", actor=actor(), command=f"readings {command}", devices=list(devices)[:64])
+    return Readings(Payloads(vault))
+
+
+def _filter(
+    devices: tuple[str, ...], records: tuple[str, ...], since: str | None, until: str | None, faulty: bool
+) -> "Filter":
+    from host_tools.ingest import readings
+
+    now = time.time()
+    return readings.Filter(
+        devices=frozenset(readings.device_filter(device) for device in devices),
+        names=frozenset(readings.record_filter(record) for record in records),
+        since=readings.moment(since, now) if since else None,
+        until=readings.moment(until, now) if until else None,
+        faulty=faulty,
+    )
+
+
+def _pieces(found: Iterable["Reading"], format_: str) -> Iterator[str]:
+    from host_tools.ingest import export
+
+    if format_ != "table":
+        return export.FORMATS[format_](found)
+    print_table(COLUMNS, [_cells(reading) for reading in found])
+    return iter(())
+
+
+def _cells(reading: "Reading") -> tuple[str, str, str, str]:
+    from host_tools.ingest.export import timestamp
+
+    value = "" if reading.value is None else f"{reading.value:f}"
+    return reading.device, timestamp(reading.unix_s), reading.record, f"{value} {reading.unit}".strip()
+
+
+def _follow(source: "Readings", wanted: "Filter", found: list["Reading"], seen: int, format_: str) -> None:
+    from host_tools.ingest.export import plain
+
+    try:
+        while True:
+            for reading in found:
+                if format_ == "json":
+                    print_json_line(plain(reading))
+                else:
+                    print("{:16}  {:20}  {:20}  {}".format(*_cells(reading)), flush=True)
+            found, before = [], seen
+            while not found:
+                found, seen = source.arrived_after(wanted, seen)
+                if seen == before:
+                    time.sleep(FOLLOW_S)
+                before = seen
+    except KeyboardInterrupt:
+        return
+
+
+def _write(path: Path, pieces: Iterator[str]) -> None:
+    """Beside it first, then renamed; readable by its owner only, for it is what wearers' bodies said."""
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.writelines(pieces)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def _mention_damage(source: "Readings") -> None:
+    if source.damaged:
+        remark(f"{source.damaged} frames do not open and are left out: the database was changed by somebody else.")
