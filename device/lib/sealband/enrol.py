@@ -52,7 +52,7 @@ def run(ticket_id, ticket_pub, station_nonce, now_s, where=None, eui=None, model
             raise EnrolError(DAMAGED, "there is a chain without an identity")
         held = _make(ticket_id, ticket_pub, station_nonce, eui or _eui(), model or _model(), random)
         where.save(store.IDENTITY, _pack(*held))
-    private, record = held
+    record = held[1]
     row = _payload(record)
     if row[1] != ticket_id or row[4] != ticket_pub:
         raise EnrolError(OTHER_TICKET, "this board was enrolled with ticket %s" % row[1].hex())
