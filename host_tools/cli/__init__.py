@@ -63,6 +63,7 @@ class LazyGroup(click.RichGroup):
             part: click.Command = importlib.import_module(f"{__name__}.{cmd_name}").group
         except Exception as error:
             return _unavailable(cmd_name, error)
+        part.name = cmd_name
         return part
 
 
@@ -76,7 +77,7 @@ def _unavailable(name: str, error: Exception) -> click.Command:
         ) from error
 
     return click.RichCommand(
-        name,
+        name=name,
         callback=refuse,
         help="(cannot be loaded)",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},

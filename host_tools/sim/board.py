@@ -30,10 +30,10 @@ from subprocess import DEVNULL, PIPE, STDOUT, TimeoutExpired, run
 from typing import Any, Literal
 
 from host_tools.release.bundle import compile_file
-from host_tools.sim.bus import Part
 from host_tools.sim.clock import SimClock
 from host_tools.sim.interpreter import find_micropython
 from host_tools.sim.nvs import Nvs
+from host_tools.sim.parts import Part
 from host_tools.sim.peripherals import Event, Peripherals, Start
 from host_tools.sim.process import Process
 from host_tools.sim.radio import Radio

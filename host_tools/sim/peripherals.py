@@ -23,9 +23,9 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 
 from host_tools.sim.airtime import RadioError
-from host_tools.sim.bus import Nack, Part
 from host_tools.sim.clock import SimClock
 from host_tools.sim.nvs import INVALID_LENGTH, Nvs, NvsError
+from host_tools.sim.parts import Nack, Part
 from host_tools.sim.radio import Heard, Radio, decode_params
 
 UNIX_2000 = 946_684_800

@@ -1,0 +1,156 @@
+"""`sealband sim`: the virtual board; the radio medium is in `host_tools.cli.ether`."""
+
+import contextlib
+import hashlib
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import rich_click as click
+
+import boards
+from host_tools.cli import CommandFailed, LazyGroup
+from host_tools.cli.addresses import HostPort
+from host_tools.cli.output import json_option, print_json_line, remark
+from host_tools.cli.stop import stoppable
+from host_tools.release.bundle import compile_tree
+from host_tools.sim.board import VirtualBoard
+from host_tools.sim.clock import SimClock
+from host_tools.sim.outfit import outfit
+from host_tools.sim.wearer import Wearer
+
+
+class _Sim(LazyGroup):
+    parts = {"ether": "The radio medium, and simulated gateways on it."}
+
+
+class Mac(click.ParamType):  # type: ignore[type-arg]
+    """Twelve hex digits, with or without colons; arrives as six bytes."""
+
+    name = "mac"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        if isinstance(value, bytes):
+            return value
+        digits = str(value).replace(":", "").replace("-", "")
+        if not re.fullmatch(r"[0-9A-Fa-f]{12}", digits):
+            self.fail(f"{value!r} is not a MAC address of twelve hex digits", param, ctx)
+        return bytes.fromhex(digits)
+
+
+@click.group(cls=_Sim)
+def group() -> None:
+    """Virtual boards and the radio medium."""
+
+
+@group.command()
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--name", help="Of the board, also on the ether; default: the directory's name.")
+@click.option("--mac", type=Mac(), help="Default: made from the name.")
+@click.option("--board", "definition", default="VIRTUAL", show_default=True, help="Which board definition it follows.")
+@click.option(
+    "--install",
+    "device",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Compile this folder of device code and put it into the flash first.",
+)
+@click.option("--ether", type=HostPort(), help="The radio medium, as `sealband sim ether` prints it.")
+@click.option("--heap", default="64wK", show_default=True, help="As MicroPython's -X heapsize=.")
+@click.option("--seed", type=int, help="Of the wearer; default: made from the name.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0.01, 1000),
+    help="Virtual seconds a real second; default: the clock in SEALBAND_SIM_CLOCK, or 1.",
+)
+@click.option("--link", type=click.Path(path_type=Path), help="Make this symbolic link to the serial port.")
+@click.option("--control", is_flag=True, help="Take on, cut, reset or stop, one a line, from standard input.")
+@click.option("--quiet", is_flag=True, help="Do not print the board's console.")
+@json_option
+def board(
+    directory: Path,
+    name: str | None,
+    mac: bytes | None,
+    definition: str,
+    device: Path | None,
+    ether: tuple[str, int] | None,
+    heap: str,
+    seed: int | None,
+    speed: float | None,
+    link: Path | None,
+    control: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Run a virtual board until stopped: MicroPython on a serial port, flash and NVS kept in DIRECTORY."""
+    called = name or directory.resolve().name
+    digest = hashlib.sha256(called.encode()).digest()
+    clock = SimClock.from_environment() if speed is None else SimClock.start(speed)
+    described = boards.load(definition)
+    wearer = Wearer(int.from_bytes(digest[6:10], "big") if seed is None else seed)
+    fitted = outfit(described, wearer, clock)
+
+    def show(line: str) -> None:
+        if as_json:
+            print_json_line({"event": "line", "line": line})
+        elif not quiet:
+            print("".join(c if c.isprintable() else "�" for c in line), flush=True)
+
+    virtual = VirtualBoard(
+        directory,
+        name=called,
+        mac=mac or bytes((digest[0] & 0xFC | 2, *digest[1:6])),  # locally administered, one station
+        clock=clock,
+        parts=fitted.parts,
+        adc=fitted.adc,
+        ether=ether,
+        heap=heap,
+        on_line=show if as_json or not quiet else None,
+    )
+    if device is not None:
+        with TemporaryDirectory() as tree:
+            compile_tree(device, Path(tree) / "tree", described)
+            virtual.install(Path(tree) / "tree")
+    with stoppable() as stopping, virtual, _linked(link, virtual.port):
+        if as_json:
+            print_json_line({"event": "port", "port": virtual.port, "name": called})
+        else:
+            remark(f"{called}: mpremote connect {virtual.port}")
+        if control:
+            threading.Thread(target=_control, args=(virtual, stopping), daemon=True).start()
+        stopping.wait()
+
+
+def _control(virtual: VirtualBoard, stopping: threading.Event) -> None:
+    verbs = {"on": virtual.power_on, "cut": virtual.power_cut, "reset": virtual.reset, "stop": stopping.set}
+    for line in sys.stdin:
+        verb = verbs.get(line.strip())
+        if verb is None:
+            remark(f"not a command: {line.strip()[:40]!r}; there are: {', '.join(verbs)}")
+        else:
+            verb()
+    stopping.set()
+
+
+@contextmanager
+def _linked(link: Path | None, port: str) -> Iterator[None]:
+    if link is None:
+        yield
+        return
+    if link.is_symlink():
+        link.unlink()  # of a board that was killed
+    try:
+        link.symlink_to(port)
+    except OSError as error:
+        raise CommandFailed(f"cannot make the link {link}: {error.strerror}", "name another path") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if os.readlink(link) == port:
+                link.unlink()
