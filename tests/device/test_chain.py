@@ -127,6 +127,21 @@ def test_rtc_section_of_any_shape_is_not_believed():
         assert Chain.load(Store(board.nvs, rtc, True)).take_counter() >= 256
 
 
+def test_rtc_section_outside_its_own_marks_is_not_believed():
+    board = Board()
+    take(board.chain, 5)
+    board.sleep()
+    board.chain.take_counter()  # the mark is 5 now
+    board.chain.suspend()
+    good = board.kept._put["chain"]
+    for next_counter in (0, 4, 257, 65535, 0xFFFFFFFF):
+        rtc = FakeRtc()
+        writer = Store(board.nvs, rtc, False)
+        writer.rtc_put("chain", good[:16] + next_counter.to_bytes(4, "big") + good[20:])
+        writer.rtc_flush()
+        assert Chain.load(Store(board.nvs, rtc, True))._next == 256
+
+
 def test_counters_set_aside_but_not_slept_on_are_void():
     board = Board()
     take(board.chain, 5)
@@ -224,6 +239,14 @@ def test_times_that_no_record_can_hold_are_bent_into_range():
     assert board.cold()._began_s == 0xFFFFFFFF
 
 
+def test_new_epoch_begins_at_counter_zero_also_after_a_cold_start():
+    board = Board()
+    take(board.chain, 300)
+    board.chain.acknowledged(0, 0)
+    board.chain.advance(DAY_S)
+    assert board.cold().take_counter() == 0
+
+
 def test_keys_of_every_epoch_are_those_of_the_wire_format():
     board = Board()
     for expected in V["epochs"]:
@@ -303,6 +326,19 @@ def test_creation_that_is_repeated_before_the_first_frame_gives_the_same_chain()
     board = Board()
     again = Chain.create(board.store(False), EUI, ROOT, 77)
     assert again.take_counter() == 0 and again.keys() == board.chain.keys()
+
+
+def test_creation_that_is_repeated_after_flash_lost_the_newer_half_uses_no_counter_again():
+    for half in ("chaina", "chainb"):
+        board = Board()
+        used = take(board.chain, 3)
+        board.nvs.erase_key(half)
+        board.nvs.commit()
+        try:
+            chain = Chain.create(board.store(False), EUI, ROOT, 0)
+        except AlreadyEnrolled:
+            chain = board.cold()
+        assert chain.take_counter() not in used
 
 
 def test_record_of_another_version_is_neither_read_nor_overwritten():

@@ -97,6 +97,17 @@ def test_power_cut_in_erase_never_brings_back_the_older_version():
     assert seen == {b"present", None}
 
 
+def test_what_was_saved_or_erased_is_committed_when_the_call_returns():
+    world = World()
+    kept = Store(world.nvs)
+    kept.save_number("n", -5)
+    assert Store(world.revived().nvs).load_number("n") == -5
+    kept.save("r", b"one")
+    assert Store(world.revived().nvs).load("r") == b"one"
+    kept.erase("r")
+    assert Store(world.revived().nvs).load("r") is None
+
+
 def test_full_flash_is_an_error_and_the_old_version_stays():
     nvs = FakeNvs(space=100)
     kept = Store(nvs)

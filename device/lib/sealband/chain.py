@@ -171,22 +171,17 @@ class Chain:
         self._begin(keys.ratchet(self._ck), now_s)
 
     def _begin(self, ck, now_s, contact=None):
-        before = (self._downlink, self._keys)
-        try:
-            self._commit(
-                True,
-                epoch=self.epoch + 1,
-                _ck=ck,
-                _high=0,
-                _began_s=_seconds(now_s, self._began_s),
-                _contact=self._contact if contact is None else contact,
-                _acknowledged=False,
-                _previous=self._downlink,
-                _downlink=Downlink(None, None, None),
-            )
-        except StoreError:
-            self._downlink, self._keys = before
-            raise
+        self._commit(
+            True,
+            epoch=self.epoch + 1,
+            _ck=ck,
+            _high=0,
+            _began_s=_seconds(now_s, self._began_s),
+            _contact=self._contact if contact is None else contact,
+            _acknowledged=False,
+            _previous=self._downlink,
+            _downlink=Downlink(None, None, None),
+        )
         self._derive()
         self._next = 0
         self._marked = False
