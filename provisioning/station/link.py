@@ -25,6 +25,7 @@ OUTPUT_MAX = 64 << 10  # bytes of one answer, both streams together
 TEXT_MAX = 300  # characters of a board's text in a message
 STATUS_TIMEOUT_S = 30.0
 ENROL_TIMEOUT_S = 90.0  # three scalar multiplications on the chip, half a second to a second each, and mpremote's own
+END_TIMEOUT_S = 5.0
 PREFIX = "sealband/1 "
 _OK = re.compile(r"sealband/1 ok ([0-9a-f]{2,8192})")
 _REFUSED = re.compile(r"sealband/1 refused ([a-z_]{1,24}) (.{0,300})")
@@ -151,11 +152,13 @@ class Link:
         ) as process:
             try:
                 out, error = _read(process, timeout_s)
-                status = process.wait(timeout=5)
-            except (LinkError, subprocess.TimeoutExpired):
+                status = process.wait(timeout=END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                raise LinkError("mpremote does not end", "check the port") from None
+            finally:
+                # the whole group, also when it is we who are stopped
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                raise
         if status:
             raise _failed(out, error)
         return out.decode("utf-8", errors="replace")

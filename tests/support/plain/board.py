@@ -1,0 +1,2 @@
+# The board definition that a plain MicroPython claims to be.
+MODEL = "virtual-wearable"
