@@ -1,13 +1,15 @@
 """A registry in a temporary SQLite file, with devices whose keys the test knows. For tests and benches of ingest.
 
+Import it before anything of `host_tools.ingest` that has models, and take those from here: it connects Django.
+
 Devices are put into the tables as an import leaves them; `Wearable` seals what such a device would send, from the
 text of the wire format (`tests.support.frames`), and opens what it is answered.
 """
 
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +23,27 @@ from host_tools.gateway.envelope import Downlink, Uplink, uplink_topic
 from provisioning import keys, registry
 from provisioning.registry.vault import Vault, chain_label
 from tests.support.frames import seal_uplink
+
+registry.setup(":memory:", extra_apps=("host_tools.ingest",))
+
+from host_tools.ingest import chains, export, intake, models, readings, store, worker  # noqa: E402
+from host_tools.ingest.intake import Arrival, Intake, Outcome  # noqa: E402
+from provisioning.registry import services  # noqa: E402
+from provisioning.registry.models import AuditEvent, Batch, Device, DeviceChain, EpochKey, Ticket  # noqa: E402
+
+__all__ = [
+    "AuditEvent",
+    "Device",
+    "DeviceChain",
+    "EpochKey",
+    "chains",
+    "export",
+    "intake",
+    "models",
+    "readings",
+    "store",
+    "worker",
+]
 
 NOW = 1_790_000_000.0  # 2026-09-21, Unix seconds
 T0 = int(NOW) - 1735689600 - 600  # ten minutes before, as messages count
@@ -103,8 +126,6 @@ def telemetry(*values: int | None, record: int = 1, interval_s: int = 10, t0: in
 def _template() -> TemporaryDirectory[str]:
     folder = TemporaryDirectory(prefix="sealband-template-")
     registry.setup(Path(folder.name, "registry.db"), extra_apps=("host_tools.ingest",))
-    from provisioning.registry import services
-
     services.init_registry(Vault(MASTER_KEY))
     connections.close_all()
     return folder
@@ -123,11 +144,6 @@ class Fleet:
 
     def add(self, eui: bytes | None = None, root: bytes | None = None, model: str = "test-band") -> Wearable:
         """Enrol a device, as an import leaves it."""
-        from datetime import UTC, datetime
-
-        from provisioning.registry import services
-        from provisioning.registry.models import Batch, Device, DeviceChain, EpochKey, Ticket
-
         eui, root = eui or b"\x02" + os.urandom(7), root or os.urandom(32)
         now = datetime.fromtimestamp(self.clock() - 86400, UTC)
         batch, _ = Batch.objects.get_or_create(
@@ -149,8 +165,20 @@ class Fleet:
         EpochKey.objects.bulk_create(services.candidate_rows(device, root, 0))
         return Wearable(device.pk, eui, root)
 
+    def intake(self, **options: Any) -> Intake:
+        return Intake(self.vault, self.clock, **options)
+
+    def on_disk(self) -> bytes:
+        """Every byte that the database has on disk."""
+        return b"".join(path.read_bytes() for path in sorted(self.path.parent.glob(self.path.name + "*")))
+
     def close(self) -> None:
         connections.close_all()
+
+
+def process(intake: Intake, *messages: tuple[str, bytes], redelivered: bool = False) -> Outcome:
+    """One batch of (topic, payload)."""
+    return intake.process([Arrival(topic, payload, intake._clock(), redelivered) for topic, payload in messages])
 
 
 def uplink(
@@ -170,13 +198,11 @@ def uplink(
     return uplink_topic(gateway), heard.to_bytes()
 
 
+def own_topic(wearable: Wearable, frame: bytes) -> tuple[str, bytes]:
+    """(topic, payload) of a frame that a device brings to the broker itself."""
+    return f"sb/v1/d/{wearable.eui.hex()}/up", frame
+
+
 def downlink(publication: tuple[str, bytes]) -> Downlink:
     """What a gateway was told to send."""
     return Downlink.from_bytes(publication[1])
-
-
-def fleets(folder: Path) -> Iterator[Fleet]:
-    """For a fixture."""
-    fleet = Fleet(folder)
-    yield fleet
-    fleet.close()
