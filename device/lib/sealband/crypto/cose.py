@@ -5,6 +5,7 @@
 from hashlib import sha256
 
 from micropython import const
+
 from sealwire.enrolment import COSE_PROTECTED_ES256, COSE_SIGN1_TAG
 
 from . import p256
@@ -102,7 +103,9 @@ def _headers(protected, unprotected):
     for label in unprotected:
         if label != _KID or _KID in header:
             raise CoseError("unprotected header %r is not known or there twice" % label)
-    kid = header.get(_KID, unprotected.get(_KID))
-    if kid is not None and (not isinstance(kid, bytes) or len(kid) > _KID_MAX):
+    if _KID not in header and _KID not in unprotected:
+        return None
+    kid = header[_KID] if _KID in header else unprotected[_KID]
+    if not isinstance(kid, bytes) or len(kid) > _KID_MAX:
         raise CoseError("key id is not bytes, at most %d" % _KID_MAX)
     return kid
