@@ -1,14 +1,12 @@
 """`sealband gateway`: serve LoRa packet forwarders."""
 
-import ssl
-from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
 import rich_click as click
 
-from host_tools.cli import CommandFailed
 from host_tools.cli.addresses import GatewayName, HostPort
+from host_tools.cli.brokers import Broker, broker_options
 from host_tools.cli.output import json_option, print_json_line, print_table, remark
 from host_tools.cli.stop import stoppable
 from host_tools.gateway.bridge import PORT, Bridge
@@ -28,18 +26,7 @@ def group() -> None:
     show_default=True,
     help="UDP address that packet forwarders send to.",
 )
-@click.option("--mqtt", "broker", type=HostPort(), default="127.0.0.1:1883", show_default=True, help="The MQTT broker.")
-@click.option("--mqtt-user", help="User name at the broker.")
-@click.option(
-    "--mqtt-password-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File whose first line is the password.",
-)
-@click.option(
-    "--mqtt-ca",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TLS: certificate authority that signed the broker's certificate.",
-)
+@broker_options
 @click.option(
     "--gateway",
     "gateways",
@@ -51,10 +38,7 @@ def group() -> None:
 @json_option
 def run(
     listen: tuple[str, int],
-    broker: tuple[str, int],
-    mqtt_user: str | None,
-    mqtt_password_file: Path | None,
-    mqtt_ca: Path | None,
+    broker: Broker,
     gateways: tuple[tuple[str, Network | None], ...],
     report_s: float,
     as_json: bool,
@@ -66,15 +50,18 @@ def run(
     """
 
     def prepare(client: mqtt.Client) -> None:
-        if mqtt_user is not None:
-            client.username_pw_set(mqtt_user, _password(mqtt_password_file))
-        if mqtt_ca is not None:
-            client.tls_set_context(_tls(mqtt_ca))
+        if broker.username is not None:
+            client.username_pw_set(broker.username, broker.password)
+        if broker.tls is not None:
+            client.tls_set_context(broker.tls)
 
-    bridge = Bridge(*listen, *broker, allowed=dict(gateways) if gateways else None, prepare=prepare)
+    allowed = dict(gateways) if gateways else None
+    bridge = Bridge(*listen, broker.host, broker.port, allowed=allowed, prepare=prepare)
     with stoppable() as stopping, bridge:
         if as_json:
-            print_json_line({"event": "serving", "udp": [bridge.udp_host, bridge.udp_port], "mqtt": list(broker)})
+            print_json_line(
+                {"event": "serving", "udp": [bridge.udp_host, bridge.udp_port], "mqtt": [broker.host, broker.port]}
+            )
         else:
             remark(f"serving packet forwarders on UDP {bridge.udp_host}:{bridge.udp_port}; Ctrl-C stops")
         while not stopping.wait(report_s):
@@ -109,21 +96,3 @@ def _print_gateways(gateways: dict[str, dict[str, Any]]) -> None:
             for eui, gateway in gateways.items()
         ),
     )
-
-
-def _password(file: Path | None) -> str | None:
-    if file is None:
-        return None
-    lines = file.read_text(encoding="utf-8").splitlines()
-    if not lines or not lines[0]:
-        raise CommandFailed(f"{file} is empty", "write the password into its first line")
-    return lines[0]
-
-
-def _tls(authority: Path) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=authority)
-    except ssl.SSLError as error:
-        raise CommandFailed(f"{authority} holds no certificate", "give a PEM file") from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
