@@ -174,11 +174,11 @@ class _Reader:
         if self.left <= 0:
             raise CborError("too many items")
         self.left -= 1
-        first = self.take(1)[0]
-        major = first & 0xE0
-        if major == _SIMPLE:
-            return self.simple(first)
-        argument = self.argument(first & 31)
+        major = self.take(1)[0]
+        if major >= _SIMPLE:
+            return self.simple(major)
+        argument = self.argument(major & 31)
+        major &= 0xE0
         if major == _UNSIGNED:
             return argument
         if major == _NEGATIVE:
@@ -186,17 +186,14 @@ class _Reader:
         if major == _BYTES:
             return self.take(argument)
         if major == _TEXT:
-            text = self.take(argument)
-            _check_utf8(text)
-            return str(text, "utf-8")
+            return self.text(argument)
         if depth <= 0:
             raise CborError("nested too deep")
-        if major == _TAG:
-            return Tag(argument, self.item(depth - 1))
         if major == _ARRAY:
-            self.expect(argument)
-            return [self.item(depth - 1) for _ in range(argument)]
-        return self.map(argument, depth - 1)
+            return self.array(argument, depth - 1)
+        if major == _MAP:
+            return self.map(argument, depth - 1)
+        return Tag(argument, self.item(depth - 1))
 
     def simple(self, first):
         if first == 0xF6:
@@ -219,6 +216,18 @@ class _Reader:
             raise CborError("too many items")
         if n > len(self.data) - self.at:
             raise CborError("%d items promised, %d bytes there" % (n, len(self.data) - self.at))
+
+    def text(self, size):
+        text = self.take(size)
+        _check_utf8(text)
+        return str(text, "utf-8")
+
+    def array(self, n, depth):
+        self.expect(n)
+        items = [None] * n
+        for i in range(n):
+            items[i] = self.item(depth)
+        return items
 
     def map(self, n, depth):
         self.expect(2 * n)

@@ -14,16 +14,17 @@ _OUTER = int.from_bytes(b"\x5c" * 64, "big")
 
 # 32 bytes
 def hmac_sha256(key, message):
-    _check(key)
-    _check(message)
+    key = _bytes(key)
+    message = _bytes(message)
     if len(key) > _BLOCK_LEN:
         key = sha256(key).digest()
     block = int.from_bytes(key + bytes(_BLOCK_LEN - len(key)), "big")
-    inner = sha256((block ^ _INNER).to_bytes(_BLOCK_LEN, "big"))
-    inner.update(message)
-    outer = sha256((block ^ _OUTER).to_bytes(_BLOCK_LEN, "big"))
-    outer.update(inner.digest())
-    return outer.digest()
+    digest = sha256((block ^ _INNER).to_bytes(_BLOCK_LEN, "big"))
+    digest.update(message)
+    message = digest.digest()
+    digest = sha256((block ^ _OUTER).to_bytes(_BLOCK_LEN, "big"))
+    digest.update(message)
+    return digest.digest()
 
 
 # the pseudorandom key, 32 bytes; no salt is b""
@@ -33,10 +34,9 @@ def extract(salt, ikm):
 
 # `length` bytes, 1 to 8160
 def expand(prk, info, length):
-    _check(info)
+    info = _bytes(info)
     if isinstance(length, bool) or not isinstance(length, int) or not 0 < length <= 255 * _HASH_LEN:
         raise ValueError("length is not 1 to 8160")
-    info = bytes(info)
     block = b""
     out = b""
     counter = 0
@@ -48,6 +48,9 @@ def expand(prk, info, length):
 
 
 # str has the buffer protocol on MicroPython and would pass as a key; a view of wider items would lie about its length
-def _check(data):
-    if not isinstance(data, _BUFFERS):
-        raise ValueError("%s instead of bytes" % type(data).__name__)
+def _bytes(data):
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, _BUFFERS):
+        return bytes(data)
+    raise ValueError("%s instead of bytes" % type(data).__name__)
