@@ -46,6 +46,7 @@ MODULES = Path(__file__).with_name("micropython")
 LINES_KEPT = 5000
 COMMAND_S = 10.0
 CRASHES_MAX = 5
+DRAIN_CHUNKS = 32
 State = Literal["off", "running", "asleep"]
 
 
@@ -186,7 +187,7 @@ class VirtualBoard:
 
     def reset(self) -> None:
         """Press the reset button: a cold start, which is what the chip reports."""
-        self._running().command("reset").result(COMMAND_S)
+        self._running().command("press").result(COMMAND_S)
 
     def set_pin(self, pin: int, level: int) -> None:
         """Put an input to 0 or 1; wakes the board if it sleeps and was told to wake for this."""
@@ -352,7 +353,7 @@ class _Loop:
         self._firmware = firmware
         self._flash = flash
         self._process: Process | None = None
-        self._connection: socket.socket | None = None
+        self._listener: socket.socket | None = None
         self._server: threading.Thread | None = None
         self._wake_at: float | None = None
         self._was_raw = False
@@ -393,10 +394,13 @@ class _Loop:
     def _turn(self) -> None:
         again = self.terminal.pump()
         board = self.terminal.wants_board()
-        watched = [self._wake_read, self.terminal.wants_host(), board]
+        listener = self._listener.fileno() if self._listener else None
+        watched = [self._wake_read, self.terminal.wants_host(), board, listener]
         readable, _, _ = select.select([fd for fd in watched if fd is not None], [], [], self._patience(again))
         if self._wake_read in readable:
             os.read(self._wake_read, 4096)
+        if listener in readable:
+            self._accept()
         if board in readable and not self.terminal.from_board():
             self._take_end()
         while not self._queue.empty():
@@ -429,6 +433,7 @@ class _Loop:
             self._start(Start(PWRON))
 
     def _cut(self, *_: Any) -> None:
+        self._drain()
         self._end_process()
         self._wake_at = None
         self.state = "off"
@@ -440,6 +445,11 @@ class _Loop:
     def _reset(self, *_: Any) -> None:
         self._drain()
         self._restart(Start(HARD))
+
+    def _exit(self, *_: Any) -> None:
+        self._drain()
+        self.terminal.say(b"MPY: soft reboot\r\n")
+        self._restart(Start(SOFT))
 
     def _sleep(self, sleep_s: float | None) -> None:
         self._drain()
@@ -504,11 +514,12 @@ class _Loop:
             time.sleep(0.001)
         status = process.ended()
         raw = self.terminal.raw
+        called = self._listener is None
         self._end_process()
         if time.monotonic() - self._started_at > 1.0:
             self._crashes = 0
         if status is not None and status >= 0:
-            self._crashes += not self.chip_seen
+            self._crashes += not called
             if self._crashes < CRASHES_MAX:
                 self.terminal.say(b"MPY: soft reboot\r\n")
                 self._was_raw = raw
@@ -529,11 +540,6 @@ class _Loop:
         self.state = "off"
 
     # the process
-
-    @property
-    def chip_seen(self) -> bool:
-        """Whether this run of the interpreter came as far as to speak to its chip."""
-        return self._connection is not None
 
     def _restart(self, start: Start) -> None:
         self._end_process()
@@ -559,25 +565,22 @@ class _Loop:
         self.state = "running"
         self.starts += 1
         self._started_at = time.monotonic()
-        self._connection = None
-        self._server = threading.Thread(target=self._serve, args=(listener,), name="board-chip", daemon=True)
+        self._listener = listener
+
+    def _accept(self) -> None:
+        """The interpreter calls its chip."""
+        assert self._listener is not None
+        connection, _ = self._listener.accept()
+        self._listener.close()
+        self._listener = None
+        self._server = threading.Thread(target=self.chip.serve, args=(connection,), name="board-chip", daemon=True)
         self._server.start()
 
-    def _serve(self, listener: socket.socket) -> None:
-        with listener:
-            listener.settimeout(COMMAND_S)
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-        connection.settimeout(None)
-        self._connection = connection
-        self.chip.serve(connection)
-
     def _drain(self) -> None:
-        """Take what the interpreter has printed so far."""
-        while self._process and self.terminal.from_board():
-            pass
+        """Take what the interpreter has printed so far, as far as a terminal can hold it."""
+        for _ in range(DRAIN_CHUNKS):
+            if not self._process or not self.terminal.from_board():
+                return
 
     def _end_process(self) -> None:
         process, self._process = self._process, None
@@ -587,6 +590,9 @@ class _Loop:
         process.kill()
         # the chip's answering thread sees the end of its connection, or loses the radio that it waits for
         self.chip.radio.close()
+        if self._listener is not None:
+            self._listener.close()  # it ended before it called
+            self._listener = None
         if self._server is not None:
             self._server.join(COMMAND_S)
             self._server = None
@@ -596,6 +602,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "on": _Loop._on,
     "cut": _Loop._cut,
     "reset": _Loop._reset,
+    "press": _Loop._press_reset,
+    "exit": _Loop._exit,
     "sleep": _Loop._sleep,
     "pin": _Loop._pin,
     "hello": _Loop._hello,

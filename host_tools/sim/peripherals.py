@@ -3,8 +3,9 @@
 Answers the requests of the board's simulated modules (`host_tools/sim/micropython/_link.py`): one datagram of a letter,
 a sequence number and arguments; the answer is the sequence number, a status and the result.
 
-    h  hello: clock, RTC, reset cause …      b  boot.py and main.py have ended    r  reset      d  deep sleep
-    m  RTC memory      n  set RTC memory     t  set the RTC                       w  watchdog   f  feed it
+    h  hello: clock, RTC, reset cause …      b  boot.py and main.py have ended    s  they have exited
+    r  reset           d  deep sleep         w  watchdog                          f  feed it
+    m  RTC memory      n  set RTC memory     t  set the RTC
     i  I2C transfer    a  I2C addresses      v  ADC microvolts                    p  pin        q  set pin
     x  wake on ext0    y  wake on ext1       X  the flash asks for its power cut
     o  NVS open        G S C B  get and set i32, get and set blob                 e  erase      c  commit
@@ -39,7 +40,7 @@ _NS = 1_000_000_000
 
 @dataclass(frozen=True)
 class Event:
-    """Something of the chip that concerns its process: `kind` is hello, booted, reset, sleep or cut."""
+    """Something of the chip that concerns its process: `kind` is hello, booted, exit, reset, sleep, watchdog or cut."""
 
     kind: str
     sleep_s: float | None = None
@@ -191,6 +192,10 @@ class Peripherals:
 
     def _reset(self, _: bytes) -> bytes:
         self._on_event(Event("reset"))
+        raise _NoAnswer
+
+    def _exit(self, _: bytes) -> bytes:
+        self._on_event(Event("exit"))
         raise _NoAnswer
 
     def _sleep(self, body: bytes) -> bytes:
@@ -351,6 +356,7 @@ _HANDLERS: dict[bytes, Callable[[Peripherals, bytes], bytes]] = {
     b"h": Peripherals._hello,
     b"b": Peripherals._booted,
     b"r": Peripherals._reset,
+    b"s": Peripherals._exit,
     b"d": Peripherals._sleep,
     b"X": Peripherals._cut,
     b"m": Peripherals._memory,

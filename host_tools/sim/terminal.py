@@ -80,7 +80,9 @@ class Terminal:
         self._started = True
 
     def detach(self) -> None:
-        """The interpreter has ended: its input is dropped from here on."""
+        """The interpreter has ended: its input is dropped from here on, its last line is over."""
+        if self._line:
+            self._end_line()
         self._process = None
         self._to_board.clear()
         self._to_board_len = 0
@@ -142,8 +144,11 @@ class Terminal:
         for part in bytes(text).splitlines(keepends=True):
             self._line += part
             if part.endswith(b"\n") or len(self._line) > LINE_MAX:
-                self._on_line(self._line.decode(errors="replace").rstrip("\r\n"))
-                self._line.clear()
+                self._end_line()
+
+    def _end_line(self) -> None:
+        self._on_line(self._line.decode(errors="replace").rstrip("\r\n"))
+        self._line.clear()
 
     def pump(self) -> float | None:
         """Move both queues on; returns after how many seconds that should be done again, if so."""

@@ -24,7 +24,7 @@ def call(op, data=b"", size=64):
     _sequence = (_sequence + 1) & 0xFF
     _socket.send(op + bytes((_sequence,)) + data)
     while True:
-        answer = _socket.recv(size + 2)
+        answer = _socket.recv(max(size, 64) + 2)
         if not answer:
             raise SystemExit(1)  # no supervisor, no board
         if answer[0] == _sequence:

@@ -5,6 +5,7 @@
 import builtins
 import gc
 import os
+import select  # noqa: F401
 import sys
 import time  # noqa: F401
 
@@ -14,9 +15,6 @@ import lora  # noqa: F401
 import machine  # noqa: F401
 import network  # noqa: F401
 import vfs
-
-if _link.num != _link.den:
-    import select  # noqa: F401
 
 _BLOCK = 4096
 
@@ -90,5 +88,6 @@ def start(scope):
         gc.collect()
         if _run("boot.py", scope) and _link.run_main:
             _run("main.py", scope)
-    finally:
         _link.call(b"b")
+    except SystemExit:
+        _link.call(b"s")
