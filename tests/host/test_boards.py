@@ -86,10 +86,15 @@ def test_generated_module_says_on_micropython_what_the_definition_says(name: str
     with Micropython(path=[tmp_path]) as device:
         device.run(STUBS)
         device.run("import board")
-        names = "NAME MODEL VENDOR CHIP RADIO I2C PMU BATTERY PARTS".split()
+        names = ["NAME", "MODEL", "VENDOR", "CHIP", "RADIO", "I2C", "PMU", "BATTERY", "PARTS"]
         values: dict[str, Any] = {key: device.call(f"board.{key}") for key in names}
         assert (values["NAME"], values["MODEL"], values["VENDOR"]) == (name, board.model, board.vendor)
-        for key, section in (("RADIO", board.radio), ("I2C", board.i2c), ("PMU", board.pmu), ("BATTERY", board.battery)):
+        for key, section in (
+            ("RADIO", board.radio),
+            ("I2C", board.i2c),
+            ("PMU", board.pmu),
+            ("BATTERY", board.battery),
+        ):
             if section is None:
                 assert values[key] is None
             else:

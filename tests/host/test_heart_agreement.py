@@ -8,7 +8,7 @@ import pytest
 from host_tools.sim.parts.max30102 import Max30102
 from host_tools.sim.wearer import Recording, Wearer, recordings
 from tests.support.bus import Bus
-from tests.support.heart_reference import example, heart_rate
+from tests.support.heart_reference import beat_times_s, example, heart_rate
 
 LIMIT_BPM = 3.0
 SETTLE_S = 1.2  # sealband.sensors.heart.SETTLE
@@ -55,9 +55,31 @@ def test_driver_agrees_with_heartpy_on_recording(bus: Bus, name: str, least: int
         if difference is not None:
             differences.append(difference)
         place = (begin_s + wearer.offset_s) % wearer.recording.duration_s
-        print(f"{place:12.1f} s {bpm!s:>7} {reference.bpm:8.1f} {'-' if difference is None else f'{difference:+11.1f}'}")
+        print(
+            f"{place:12.1f} s {bpm!s:>7} {reference.bpm:8.1f} {'-' if difference is None else f'{difference:+11.1f}'}"
+        )
     assert len(differences) >= least
     assert max(map(abs, differences)) <= LIMIT_BPM
+
+
+@pytest.mark.parametrize("factor", [0.65, 0.8, 1.3, 1.6, 2.0, 2.3])
+@pytest.mark.parametrize("name", ["slow", "fast"])
+def test_driver_agrees_with_heartpys_beats_when_the_recording_is_played_at_another_speed(
+    bus: Bus, name: str, factor: float
+) -> None:
+    # the same waves from 36 to 220 beats/min; heartpy judges them at the speed that they had, where its defaults fit
+    recording = Recording.load(name)
+    beats = beat_times_s(recording.samples * 3, recording.rate_hz)
+    wearer = Wearer(seed=5, recording=Recording(name, recording.rate_hz * factor, recording.samples))
+    numbers = 0
+    for begin_s, bpm in readings(bus, wearer, 12, 9.8 + wearer.recording.duration_s / 12):
+        begin = (begin_s + wearer.offset_s) % wearer.recording.duration_s * factor
+        seen = [beat for beat in beats if begin <= beat <= begin + WINDOW_S * factor]
+        if bpm is not None:
+            numbers += 1
+            assert abs(bpm - 60 * factor * (len(seen) - 1) / (seen[-1] - seen[0])) <= LIMIT_BPM
+    print(f"{name} x {factor}: {numbers} of 12 windows with a number")
+    assert numbers >= (1 if factor > 2 else 5)
 
 
 @pytest.mark.parametrize(("number", "every_s", "least"), [(0, 1.5, 7), (1, 2.0, 25), (2, 4.0, 100)])

@@ -1,5 +1,7 @@
 """The simulated wearer and the recordings it lives from."""
 
+import itertools
+
 import pytest
 
 from host_tools.sim.parts.battery import BatteryAdc
@@ -73,7 +75,7 @@ def test_wearer_stays_within_a_bodys_bounds() -> None:
 def test_battery_falls_for_eight_days_and_is_charged_then() -> None:
     wearer = Wearer(8)
     levels = [wearer.battery_mv(NOW + 3600 * hour) for hour in range(8 * 24)]
-    rises = [one for one, other in zip(levels, levels[1:], strict=False) if other > one]
+    rises = [one for one, other in itertools.pairwise(levels) if other > one]
     assert len(rises) == 1
     assert 3300 <= min(levels) < 3330
     assert 4140 < max(levels) <= 4150
