@@ -40,4 +40,4 @@ def attempt(function, *arguments):
     try:
         return function(*arguments)
     except Exception as error:
-        return "%s: %s" % (type(error).__name__, error)
+        return f"{type(error).__name__}: {error}"

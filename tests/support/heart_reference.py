@@ -1,6 +1,7 @@
 """What heartpy makes of a photoplethysmogram: the reference for the device's heart rate."""
 
 import importlib.resources
+import itertools
 import sys
 import types
 import warnings
@@ -53,9 +54,20 @@ def heart_rate(samples: Sequence[float], rate_hz: float) -> Reference:
     intervals = [float(value) for value in working["RR_list"]]
     covered_ms = 1000 * len(samples) / rate_hz
     steady = sum(intervals) > 0.75 * covered_ms and all(
-        abs(one - other) <= 0.3 * max(one, other) for one, other in zip(intervals, intervals[1:], strict=False)
+        abs(one - other) <= 0.3 * max(one, other) for one, other in itertools.pairwise(intervals)
     )
     return Reference(float(measures["bpm"]), steady)
+
+
+def beat_times_s(samples: Sequence[float], rate_hz: float) -> list[float]:
+    """When the beats are that heartpy accepts in a whole recording, seconds from its beginning."""
+    import numpy
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        working, _ = _heartpy().process(numpy.asarray(samples, dtype=float), rate_hz)
+    accepted = zip(working["peaklist"], working["binary_peaklist"], strict=True)
+    return [float(place) / rate_hz for place, good in accepted if good]
 
 
 def example(number: int) -> tuple[list[float], float]:

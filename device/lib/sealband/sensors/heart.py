@@ -14,7 +14,7 @@ SETTLE = const(30)  # samples after a gap until the band-pass has forgotten the 
 _LAG_MIN = const(7)  # 214 beats/min
 _LAG_MAX = const(40)  # 37 beats/min
 _HEIGHT_MAX = const(32000)
-_INTERVALS_MIN = const(4)
+_INTERVALS_MIN = const(3)
 _SEGMENTS_MAX = const(4)
 
 # quality limits, in percent
@@ -150,13 +150,14 @@ class Pulse:
         best = 0
         for lag in range(_LAG_MIN, _LAG_MAX + 1):
             if scores[lag - 1] < scores[lag] >= scores[lag + 1]:
-                best = max(best, scores[lag])
-        if not best:
-            return 0, 0
+                best = max(best, _vertex(scores, lag))
         # two periods repeat as well as one: the shortest that is nearly as good as the best
         for lag in range(_LAG_MIN, _LAG_MAX + 1):
-            if scores[lag - 1] < scores[lag] >= scores[lag + 1] and scores[lag] * 100 >= _SHARE_OF_BEST * best:
-                return _vertex_ms(lag, scores[lag - 1], scores[lag], scores[lag + 1]), scores[lag]
+            if best and scores[lag - 1] < scores[lag] >= scores[lag + 1]:
+                score = _vertex(scores, lag)
+                if score * 100 >= _SHARE_OF_BEST * best:
+                    return _vertex_ms(scores, lag), score
+        return 0, 0
 
     # where in the window the beats are: tops that nothing within `reach` overtops
     def _beats(self, begin, end, reach):
@@ -164,9 +165,10 @@ class Pulse:
         beats = []
         for i in range(begin, end):
             y = window[i]
-            if y > 0 and y >= window[i - 1] and y > window[i + 1]:
-                for j in range(i - reach, i + reach + 1):
-                    if window[j] > y:
+            # of equal neighbours the first is the top
+            if y > 0 and y > window[i - 1] and y >= window[i + 1]:
+                for j in range(1, reach + 1):
+                    if window[i - j] >= y or window[i + j] > y:
                         break
                 else:
                     beats.append(i)
@@ -174,7 +176,7 @@ class Pulse:
 
     # when the beat at that place of the window was, in ms
     def _at_ms(self, i):
-        return _vertex_ms(i, self._window[i - 1], self._window[i], self._window[i + 1])
+        return _vertex_ms(self._window, i)
 
 
 # how alike two beats are in shape and height, in percent
@@ -188,8 +190,15 @@ def _likeness(small, one, other, reach):
     return 200 * product // power if power else 0
 
 
-# where the parabola through three samples has its top, in ms
-def _vertex_ms(i, left, top, right):
-    bend = left - 2 * top + right
-    shift = (left - right) * 1000 // (2 * bend * RATE_HZ) if bend else 0
+# where the parabola through a top and its neighbours is highest, in ms
+def _vertex_ms(values, i):
+    bend = values[i - 1] - 2 * values[i] + values[i + 1]
+    shift = (values[i - 1] - values[i + 1]) * 1000 // (2 * bend * RATE_HZ) if bend else 0
     return i * 1000 // RATE_HZ + shift
+
+
+# how high it is there: at fast rates a top between two lags would be underrated by either
+def _vertex(values, i):
+    bend = values[i - 1] - 2 * values[i] + values[i + 1]
+    slope = values[i - 1] - values[i + 1]
+    return values[i] - slope * slope // (8 * bend) if bend else values[i]

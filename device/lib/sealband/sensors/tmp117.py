@@ -50,12 +50,15 @@ class SkinTemperature(Sensor):
         part.write_word(_CONFIGURATION, _ONE_SHOT_8_AVERAGED)
         self._sleep_ms(_CONVERSION_MS)
         for _ in range(_POLLS):
-            if part.read_word(_CONFIGURATION) & _READY:
+            # after a one-shot conversion it shuts down by itself (section 7.4.3); a line stuck high looks ready too
+            if part.read_word(_CONFIGURATION) & (_MODE | _READY) == _SHUTDOWN | _READY:
                 break
             self._sleep_ms(_POLL_MS)
         else:
             raise SensorError("TMP117 does not convert")
         raw = part.read_word(_TEMPERATURE)
+        # the bus has no checksum: a part that still knows its name is likely to have told the temperature
+        part.expect(part.read_word(_DEVICE_ID) & 0x0FFF, _ID)
         if raw & 0x8000:
             raw -= 0x10000
         if raw == _NO_RESULT or not _RAW_MIN <= raw <= _RAW_MAX:
