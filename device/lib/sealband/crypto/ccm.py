@@ -104,7 +104,7 @@ def _long_mac(cbc, head, aad, text):
 
 # the last block that came out, or nothing if nothing went in
 def _absorb(cbc, head, data):
-    begin = -len(head) & 15
+    begin = (-len(head) & 15) + _PIECE_LEN
     piece = head + data[:begin]
     last = b""
     while piece:
