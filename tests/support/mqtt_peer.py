@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import BinaryIO
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
 
@@ -69,8 +70,9 @@ class MqttPeer:
             self._ready.clear()
 
     def _converse(self, client: socket.socket) -> None:
+        stream = client.makefile("rb")
         while True:
-            first, body = self._receive(client)
+            first, body = _packet(stream)
             kind = first >> 4
             if kind == CONNECT:
                 self._send(CONNACK << 4, b"\x00\x00")
@@ -108,17 +110,6 @@ class MqttPeer:
                 break
         self._client.sendall(bytes([first]) + digits + body)
 
-    @staticmethod
-    def _receive(client: socket.socket) -> tuple[int, bytes]:
-        first = _exactly(client, 1)[0]
-        length, shift = 0, 0
-        while True:
-            digit = _exactly(client, 1)[0]
-            length |= (digit & 127) << shift
-            shift += 7
-            if not digit & 128:
-                return first, _exactly(client, length)
-
 
 def wait(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
     """Whether a condition comes true in time."""
@@ -130,11 +121,20 @@ def wait(condition: Callable[[], bool], timeout_s: float = 10.0) -> bool:
     return True
 
 
-def _exactly(client: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = client.recv(count - len(data))
-        if not part:
-            raise EOFError
-        data += part
+def _packet(stream: BinaryIO) -> tuple[int, bytes]:
+    """First byte and what follows the length (section 2.2)."""
+    first = _exactly(stream, 1)[0]
+    length, shift = 0, 0
+    while True:
+        digit = _exactly(stream, 1)[0]
+        length |= (digit & 127) << shift
+        shift += 7
+        if not digit & 128:
+            return first, _exactly(stream, length)
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) < count:
+        raise EOFError
     return data
