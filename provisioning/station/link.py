@@ -153,12 +153,13 @@ class Link:
             try:
                 out, error = _read(process, timeout_s)
                 status = process.wait(timeout=END_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                raise LinkError("mpremote does not end", "check the port") from None
-            finally:
+            except BaseException as stopped:
                 # the whole group, also when it is we who are stopped
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+                if isinstance(stopped, subprocess.TimeoutExpired):
+                    raise LinkError("mpremote does not end", "check the port") from None
+                raise
         if status:
             raise _failed(out, error)
         return out.decode("utf-8", errors="replace")
