@@ -247,8 +247,8 @@ class VirtualBoard:
                         return line
                 left = limit - time.monotonic()
                 if left <= 0:
-                    last = self.log[-1] if self.log else "nothing"
-                    raise BoardError(f"{self.name} did not print {text!r} within {timeout_s} s; last: {last!r}")
+                    last = list(self.log)[-5:]
+                    raise BoardError(f"{self.name} did not print {text!r} within {timeout_s} s; its last lines: {last}")
                 self._lines.wait(left)
 
     @property

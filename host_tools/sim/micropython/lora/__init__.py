@@ -6,6 +6,7 @@ import time
 from _link import call as _call
 from micropython import const
 
+_SF_MIN = const(6)
 _BW_HZ = {
     "7.8": 7800, "10.4": 10400, "15.6": 15600, "20.8": 20800, "31.25": 31250,
     "41.7": 41700, "62.5": 62500, "125": 125000, "250": 250000, "500": 500000,
@@ -28,7 +29,6 @@ class RxPacket(bytearray):
 
 
 class BaseModem:
-    _sf_min = const(6)
     _syncword = 0x12  # both chips' value after reset: private networks
 
     def __init__(self, lora_cfg, ant_sw):
@@ -59,7 +59,7 @@ class BaseModem:
         if "freq_khz" in lora_cfg and not 100000000 <= freq_hz <= 1100000000:
             raise ConfigError("freq_khz")
         sf = int(get("sf", self._sf))
-        if not self._sf_min <= sf <= 12:
+        if not _SF_MIN <= sf <= 12:
             raise ConfigError("sf")
         coding_rate = int(get("coding_rate", self._coding_rate))
         if not 5 <= coding_rate <= 8:
