@@ -2,7 +2,8 @@
 # Decoding is strict, since what is signed or sealed must have one encoding: indefinite lengths, integers longer than
 # needed, map keys out of order or twice, trailing bytes and bad UTF-8 are refused. Floats, undefined and other simple
 # values are refused by name: no message uses them, and a float of the ESP32 could not hold a double.
-# Memory: nothing is allocated on the word of a length before the bytes for it are seen to be there.
+# Memory: nothing is allocated on the word of a length before the bytes for it are seen to be there, and the number of
+# items is bounded, since an empty list takes one byte here and 32 on the ESP32's heap.
 from struct import pack
 
 from micropython import const
@@ -47,20 +48,20 @@ def encode(value):
 
 
 # the one item that data is
-def decode(data, max_depth=8, max_items=1024):
+def decode(data, max_depth=8, max_items=512):
     reader = _Reader(data, max_items)
-    value = reader.item(max_depth)
+    value = reader.top_item(max_depth)
     if reader.at != len(reader.data):
         raise CborError("%d bytes after the item" % (len(reader.data) - reader.at))
     return value
 
 
 # the items of a CBOR sequence (RFC 8742), none of them left out
-def decode_sequence(data, max_depth=8, max_items=1024):
+def decode_sequence(data, max_depth=8, max_items=512):
     reader = _Reader(data, max_items)
     items = []
     while reader.at < len(reader.data):
-        items.append(reader.item(max_depth))
+        items.append(reader.top_item(max_depth))
     return items
 
 
@@ -149,6 +150,15 @@ class _Reader:
         self.data = data if isinstance(data, bytes) else bytes(data)
         self.at = 0
         self.left = max_items
+
+    # limits that heap or stack do not allow are a refusal as well
+    def top_item(self, depth):
+        try:
+            return self.item(depth)
+        except MemoryError:
+            raise CborError("items do not fit into memory")
+        except RuntimeError:
+            raise CborError("nested too deep")
 
     # n bytes, which must be there
     def take(self, n):

@@ -39,9 +39,7 @@ def decrypt(key, nonce, sealed, aad, tag_len=8):
     nonce = _checked_nonce(key, nonce, tag_len)
     sealed = _bytes(sealed)
     aad = _bytes(aad)
-    if len(sealed) < tag_len:
-        raise AuthError("shorter than its tag")
-    sealed = _tag_first(sealed, tag_len)
+    sealed = _tag_first(sealed, tag_len, nonce)
     sealed = _counter_mode(key, nonce, sealed)
     aad = _mac(key, nonce, sealed[16:], aad, tag_len)
     if _differ(aad[:tag_len], sealed[:tag_len]):
@@ -123,8 +121,6 @@ def _counter_mode(key, nonce, text):
 
 
 def _long_counter_mode(ecb, nonce, text):
-    if (len(text) - 16) >> (8 * (15 - len(nonce))):
-        raise AuthError("longer than this nonce allows")
     out = bytearray(len(text))
     for begin in range(0, len(text), _PIECE_LEN):
         piece = text[begin : begin + _PIECE_LEN]
@@ -152,7 +148,11 @@ def _xor(text, stream):
 
 
 # as the key stream has it: 16 bytes for the tag, then the text
-def _tag_first(sealed, tag_len):
+def _tag_first(sealed, tag_len, nonce):
+    if len(sealed) < tag_len:
+        raise AuthError("shorter than its tag")
+    if (len(sealed) - tag_len) >> (8 * (15 - len(nonce))):
+        raise AuthError("longer than its nonce allows")
     return sealed[-tag_len:] + _ZERO[tag_len:] + sealed[:-tag_len]
 
 
