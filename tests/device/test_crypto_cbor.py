@@ -55,8 +55,8 @@ EXAMPLES = (
 UNUSED = (
     "f90000 f98000 f93c00 fb3ff199999999999a f93e00 f97bff fa47c35000 fa7f7fffff fb7e37e43c8800759c f90001 f90400"
     " f9c400 fbc010666666666666 f97c00 f97e00 f9fc00 fa7f800000 fa7fc00000 faff800000 fb7ff0000000000000"
-    " fb7ff8000000000000 fbfff0000000000000 f7 f0 f8ff c1fb41d452d9e8200000 5f42010243030405ff 7f657374726561646d696e67ff"
-    " 9fff 9f018202039f0405ffff 9f01820203820405ff 83018202039f0405ff 83019f0203ff820405"
+    " fb7ff8000000000000 fbfff0000000000000 f7 f0 f8ff c1fb41d452d9e8200000 5f42010243030405ff"
+    " 7f657374726561646d696e67ff 9fff 9f018202039f0405ffff 9f01820203820405ff 83018202039f0405ff 83019f0203ff820405"
     " 9f0102030405060708090a0b0c0d0e0f101112131415161718181819ff bf61610161629f0203ffff 826161bf61626163ff"
     " bf6346756ef563416d7421ff"
 )
@@ -189,7 +189,7 @@ def test_nesting_is_bounded_whatever_it_is_made_of():
     assert decode(b"\x81" * 8 + b"\x00") == [[[[[[[[0]]]]]]]]
     for head in (b"\x81", b"\xc1", b"\xa1\x00", b"\x82\x00"):
         assert "deep" in refused(head * 9 + b"\x00")
-        assert "deep" in refused(head * 10000 + b"\x00")
+        assert "deep" in refused(head * 2000 + b"\x00")
     assert "deep" in refused(b"\x81\x00", 0)
     deep = 0
     for _ in range(100):
@@ -205,18 +205,18 @@ def test_number_of_items_is_bounded_before_they_are_made():
     assert len(decode(b"\x99\x01\xff" + b"\x80" * 511)) == 511
     assert "many" in refused(b"\x83\x01\x02\x03", 8, 3)
     assert "many" in refused(b"\x82\x82\x01\x02\x00", 8, 4)
-    assert "many" in refused(b"\x99\x27\x10" + b"\x80" * 10000)
+    assert "many" in refused(b"\x99\x17\x70" + b"\x80" * 6000)
     try:
-        decode_sequence(b"\x80" * 10000)
+        decode_sequence(b"\x80" * 6000)
     except CborError as error:
         assert "many" in str(error)
     else:
-        raise AssertionError("10,000 items were read")
+        raise AssertionError("6,000 items were read")
 
 
 def test_heap_or_stack_too_small_for_what_was_allowed_is_a_refusal():
-    assert "memory" in refused(b"\x99\x4e\x20" + b"\x80" * 20000, 8, 1 << 20)
-    assert "deep" in refused(b"\x81" * 20000 + b"\x00", 1 << 20, 1 << 20)
+    assert "memory" in refused(b"\x99\x17\x70" + b"\x80" * 6000, 8, 1 << 20)
+    assert "deep" in refused(b"\x81" * 6000 + b"\x00", 1 << 20, 1 << 20)
     assert decode(b"\x00") == 0
 
 
