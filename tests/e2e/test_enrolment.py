@@ -13,8 +13,11 @@ from provisioning.station import bench
 from provisioning.station.journal import ENROLLED, RESERVED, Journal
 from provisioning.station.link import Link, LinkError
 from provisioning.tickets import TicketFile
+from tests.support.boards import has_raw_repl
 from tests.support.micropython import ROOT
 from tests.support.registries import TemporaryRegistry
+
+pytestmark = pytest.mark.skipif(not has_raw_repl(), reason="MicroPython's unix port has a raw REPL from 1.27 on")
 
 MAC = bytes.fromhex("70b3d5001234")
 EUI = "70b3d5fffe001234"

@@ -19,7 +19,8 @@ from provisioning.station import bench
 from provisioning.station.journal import ENROLLED, FAILED, RESERVED, Journal, JournalError
 from provisioning.station.link import BoardRefused, Link, LinkError, Status
 from provisioning.tickets import Ticket, TicketFile
-from tests.support.plain_board import PlainBoard, has_raw_repl
+from tests.support.boards import has_raw_repl
+from tests.support.plain_board import PlainBoard
 from tests.support.registries import MODEL, TemporaryRegistry
 from tests.support.soft_board import SoftBoard
 

@@ -12,17 +12,10 @@ from tests.support.micropython import DEVICE_PATH
 MODULES = Path(__file__).with_name("plain")
 
 
-def has_raw_repl() -> bool:
-    """Whether the interpreter's unix port has a raw REPL: 1.27 and later."""
-    code = "import sys; print(sys.implementation.version[:2] >= (1, 27))"
-    done = subprocess.run([find_micropython(), "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.strip() == "True"
-
-
 class PlainBoard:
     """The process, its port, and its NVS in `folder`; one boot after the other by `boot`."""
 
-    def __init__(self, folder: Path, mac: bytes, heap: str = "64wK") -> None:
+    def __init__(self, folder: Path, mac: bytes, heap: str = "128wK") -> None:
         self._environment = {
             **os.environ,
             "MICROPYPATH": ":".join(str(path) for path in [MODULES, *DEVICE_PATH]) + ":.frozen",

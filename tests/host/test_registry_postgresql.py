@@ -1,0 +1,92 @@
+"""The registry on PostgreSQL, through its command line: the same promises as on SQLite."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioning.station import bench
+from provisioning.station.journal import Journal
+from provisioning.tickets import Ticket, TicketFile
+from tests.support.postgresql import TemporaryPostgresql, has_postgresql
+from tests.support.registries import MODEL, add_record
+from tests.support.soft_board import SoftBoard
+
+pytestmark = pytest.mark.skipif(not has_postgresql(), reason="needs PostgreSQL's initdb and postgres on PATH")
+SEALBAND = str(Path(sys.executable).parent / "sealband")
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with TemporaryPostgresql() as server:
+        yield server.url
+
+
+@pytest.fixture
+def sealband(url: str, tmp_path: Path) -> Callable[..., Any]:
+    environment = {**os.environ, "SEALBAND_DATABASE": url}
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        command = [SEALBAND, "registry", *words, "--json"]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True)
+
+    def run(*words: str, status: int = 0) -> Any:
+        process = start(*words)
+        out, error = process.communicate(timeout=60)
+        assert process.returncode == status, error
+        return json.loads(out or error)
+
+    run.start = start  # type: ignore[attr-defined]
+    return run
+
+
+def test_registry_on_postgresql_from_init_to_audit(sealband, url: str, tmp_path: Path):
+    import psycopg
+
+    assert sealband("init")["new"]
+    assert not sealband("init")["new"]
+    sealband("issue", "--model", MODEL, "--count", "12", "--out", "tickets.json")
+    file = TicketFile.from_bytes((tmp_path / "tickets.json").read_bytes())
+    boards = [SoftBoard() for _ in range(10)]
+    path = tmp_path / "journal"
+    with Journal.open(path) as journal:
+        for board in boards:
+            bench.enrol(board, file, journal)
+    clone, second, stranger = SoftBoard(), SoftBoard(boards[1].eui), SoftBoard()
+    clone.key = boards[0].key
+    add_record(path, clone, clone.enrol(file.tickets[10], bytes(16), 0))
+    add_record(path, second, second.enrol(file.tickets[10], bytes(16), 0))
+    add_record(path, stranger, stranger.enrol(file.tickets[0], bytes(16), 0))
+    invented = SoftBoard()
+    add_record(path, invented, invented.enrol(Ticket(bytes(8), file.tickets[0].public_key), bytes(16), 0))
+
+    both = [sealband.start("import", str(path)) for _ in range(2)]
+    results = [json.loads(process.communicate(timeout=60)[0]) for process in both]
+    assert sorted(len(result["admitted"]) for result in results) == [0, 10]
+    assert sorted(result["repeated"] for result in results) == [0, 10]
+    for result in results:
+        reasons = [refusal["reason"] for refusal in result["refused"]]
+        assert reasons == ["key_taken", "eui_taken", "ticket_used", "unknown_ticket"]
+    assert len(sealband("devices")) == 10
+    events = sealband("audit")["events"]
+    assert sealband("import", str(path), status=1)["repeated"] == 10
+    assert sealband("audit")["events"] == events
+
+    with psycopg.connect(url, autocommit=True) as database:
+        for statement in (
+            "UPDATE registry_auditevent SET subject = 'x'",
+            "DELETE FROM registry_auditevent",
+            "TRUNCATE registry_auditevent",
+        ):
+            with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+                database.execute(statement)
+        with pytest.raises(psycopg.errors.CheckViolation):
+            database.execute("UPDATE registry_ticket SET private_wrapped = 'x' WHERE state = 'used'")
+        database.execute("ALTER TABLE registry_auditevent DISABLE TRIGGER ALL")
+        database.execute("DELETE FROM registry_auditevent WHERE sequence = 3")
+    assert "broken at event 3" in sealband("audit", status=1)["error"]
