@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from host_tools.cli.addresses import HostPort
 from host_tools.cli.output import json_option, print_json_line, remark
 from host_tools.cli.stop import stoppable
 from host_tools.release.bundle import compile_tree
-from host_tools.sim.board import VirtualBoard
+from host_tools.sim.board import BoardError, VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.outfit import outfit
 from host_tools.sim.wearer import Wearer
@@ -95,28 +95,34 @@ def board(
     wearer = Wearer(int.from_bytes(digest[6:10], "big") if seed is None else seed)
     fitted = outfit(described, wearer, clock)
 
-    def show(line: str) -> None:
-        if as_json:
-            print_json_line({"event": "line", "line": line})
-        elif not quiet:
-            print("".join(c if c.isprintable() else "�" for c in line), flush=True)
+    with stoppable() as stopping, ExitStack() as running:
 
-    virtual = VirtualBoard(
-        directory,
-        name=called,
-        mac=mac or bytes((digest[0] & 0xFC | 2, *digest[1:6])),  # locally administered, one station
-        clock=clock,
-        parts=fitted.parts,
-        adc=fitted.adc,
-        ether=ether,
-        heap=heap,
-        on_line=show if as_json or not quiet else None,
-    )
-    if device is not None:
-        with TemporaryDirectory() as tree:
-            compile_tree(device, Path(tree) / "tree", described)
-            virtual.install(Path(tree) / "tree")
-    with stoppable() as stopping, virtual, _linked(link, virtual.port):
+        def show(line: str) -> None:
+            try:
+                if as_json:
+                    print_json_line({"event": "line", "line": line})
+                else:
+                    print("".join(c if c.isprintable() else "�" for c in line), flush=True)
+            except OSError:
+                stopping.set()  # whoever read this has left
+
+        virtual = VirtualBoard(
+            directory,
+            name=called,
+            mac=mac or bytes((digest[0] & 0xFC | 2, *digest[1:6])),  # locally administered, one station
+            clock=clock,
+            parts=fitted.parts,
+            adc=fitted.adc,
+            ether=ether,
+            heap=heap,
+            on_line=None if quiet else show,
+        )
+        if device is not None:
+            with TemporaryDirectory() as folder:
+                compile_tree(device, Path(folder) / "tree", described)
+                virtual.install(Path(folder) / "tree")
+        running.enter_context(virtual)
+        running.enter_context(_linked(link, virtual.port))
         if as_json:
             print_json_line({"event": "port", "port": virtual.port, "name": called})
         else:
@@ -132,8 +138,11 @@ def _control(virtual: VirtualBoard, stopping: threading.Event) -> None:
         verb = verbs.get(line.strip())
         if verb is None:
             remark(f"not a command: {line.strip()[:40]!r}; there are: {', '.join(verbs)}")
-        else:
+            continue
+        try:
             verb()
+        except BoardError as error:
+            remark(f"{line.strip()}: {error}")
     stopping.set()
 
 

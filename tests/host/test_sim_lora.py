@@ -214,7 +214,8 @@ while got < 3:
     time.sleep_ms(20)
 modem.standby()
 print("idle", modem.is_idle(), modem.poll_recv(), modem.poll_send())
-modem.prepare_send(b"\\xe0x")
+modem.configure({"sf": 12})
+modem.prepare_send(b"\\xe0x" * 20)
 modem.start_send()
 print("sending", modem.poll_send())
 while True:

@@ -1,19 +1,15 @@
 # What the chip's firmware does between reset and the REPL: mount the flash, run boot.py, then main.py.
 #
-# The simulated modules are imported here, while the host's file system is still mounted; after that nothing of the host
-# can be reached through a path, and `/` shows the flash only.
+# The simulated modules lie in a folder of the host. It is mounted only while one of them is loaded, so that nothing of
+# the host can be reached through a path, `/` shows the flash only, and what is not used takes no memory.
 import builtins
 import gc
 import os
-import select  # noqa: F401
 import sys
 import time  # noqa: F401
 
 import _link
-import esp32  # noqa: F401
-import lora  # noqa: F401
 import machine  # noqa: F401
-import network  # noqa: F401
 import vfs
 
 _BLOCK = 4096
@@ -52,6 +48,34 @@ class _Flash:
             _link.call(b"X")
 
 
+_folder = vfs.VfsPosix(os.getenv("MICROPYPATH"))
+
+
+class _Module:
+    # stands for a simulated module until something of it is wanted
+    def __init__(self, name):
+        self._name = name
+        self._module = None
+
+    def __getattr__(self, attribute):
+        if self._module is None:
+            self._module = self._load(self._name)
+        return getattr(self._module, attribute)
+
+    def _load(self, name):
+        sys.modules.pop(name, None)
+        vfs.mount(_folder, "/.sim")
+        sys.path.insert(0, "/.sim")
+        try:
+            return __import__(name)
+        except BaseException:
+            sys.modules[name] = self
+            raise
+        finally:
+            sys.path.pop(0)
+            vfs.umount("/.sim")
+
+
 def _mount():
     flash = _Flash(os.getenv("SEALBAND_SIM_FLASH"))
     vfs.umount("/")
@@ -63,6 +87,9 @@ def _mount():
     vfs.mount(vfs.VfsLfs2(flash), "/")
     os.chdir("/")
     sys.path[:] = ["", ".frozen", "/lib"]
+    for name in ("esp32", "lora", "network", "select"):
+        sys.modules[name] = _Module(name)
+    sys.modules["_asyncio"] = sys.modules["select"]
 
 
 def _run(path, scope):

@@ -1,11 +1,13 @@
 # `select` with its timeouts in virtual time; asyncio sleeps by them, and orders its tasks by `time`.
-import _asyncio
 import sys
 from time import ticks_ms as _ticks_ms
 
 import _link
 from uselect import *  # noqa: F403
 from uselect import poll as _poll
+
+sys.modules.pop("_asyncio", None)
+import _asyncio  # noqa: E402 - the built-in one, not what _start.py put in its place
 
 
 class poll:
@@ -26,15 +28,11 @@ def _real_ms(ms):
     return -1 if ms < 0 else -(-ms * _link.den // _link.num)
 
 
-class _TaskQueue(_asyncio.TaskQueue):
+class TaskQueue(_asyncio.TaskQueue):
     # the built-in one takes the host's ticks where the caller gives none
     def push(self, task, ticks=None):
         super().push(task, _ticks_ms() if ticks is None else ticks)
 
 
-class _Asyncio:
-    TaskQueue = _TaskQueue
-    Task = _asyncio.Task
-
-
-sys.modules["_asyncio"] = _Asyncio
+Task = _asyncio.Task
+sys.modules["_asyncio"] = sys.modules[__name__]  # asyncio takes these two from there
