@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_ds
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.micropython import Micropython, MicropythonError
@@ -56,6 +56,9 @@ def holds(public: bytes, digest: bytes, r: int, s: int) -> bool:
 
 @settings(max_examples=150, deadline=None)
 @given(key=st.binary(max_size=200), message=st.binary(max_size=300))
+@example(key=bytes(range(63)), message=b"")
+@example(key=bytes(range(64)), message=b"a key that fills the block is taken as it is")
+@example(key=bytes(range(65)), message=b"")
 def test_hmac_agrees(device: Micropython, key: bytes, message: bytes) -> None:
     assert device.call(f"hkdf.hmac_sha256({key!r}, {message!r})") == hmac.digest(key, message, "sha256")
 

@@ -50,19 +50,17 @@ def encode(value):
 # the one item that data is
 def decode(data, max_depth=8, max_items=512):
     reader = _Reader(data, max_items)
-    value = reader.top_item(max_depth)
+    items = reader.items(max_depth, True)
+    if not items:
+        raise CborError("no item")
     if reader.at != len(reader.data):
         raise CborError("%d bytes after the item" % (len(reader.data) - reader.at))
-    return value
+    return items[0]
 
 
 # the items of a CBOR sequence (RFC 8742), none of them left out
 def decode_sequence(data, max_depth=8, max_items=512):
-    reader = _Reader(data, max_items)
-    items = []
-    while reader.at < len(reader.data):
-        items.append(reader.top_item(max_depth))
-    return items
+    return _Reader(data, max_items).items(max_depth, False)
 
 
 def _write_head(out, major, argument):
@@ -151,14 +149,19 @@ class _Reader:
         self.at = 0
         self.left = max_items
 
-    # limits that heap or stack do not allow are a refusal as well
-    def top_item(self, depth):
+    # the items there are, or the first; limits that heap or stack do not allow are a refusal as well
+    def items(self, depth, only_one):
+        found = []
         try:
-            return self.item(depth)
+            while self.at < len(self.data):
+                found.append(self.item(depth))
+                if only_one:
+                    break
         except MemoryError:
             raise CborError("items do not fit into memory")
         except RuntimeError:
             raise CborError("nested too deep")
+        return found
 
     # n bytes, which must be there
     def take(self, n):
