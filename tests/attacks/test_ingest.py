@@ -370,11 +370,23 @@ def test_memory_stays_flat_over_a_hundred_thousand_bad_frames(fleet: Fleet):
 def test_full_queue_makes_the_broker_wait_and_loses_nothing(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(worker, "QUEUE_MAX", 8)
     monkeypatch.setattr(worker, "BATCH_MAX", 4)
+    stalled = threading.Event()
+    real = store.insert
+
+    def insert(rows):
+        stalled.wait(10)
+        return real(rows)
+
+    monkeypatch.setattr(store, "insert", insert)
     wearable = fleet.add()
     frames = [wearable.seal(telemetry(70)) for _ in range(100)]
     with MqttPeer() as broker, worker.IngestWorker("127.0.0.1", broker.port, fleet.vault, fleet.clock) as ingest:
         for mid, frame in enumerate(frames, 1):
             broker.deliver(*uplink(frame), mid)
+        assert wait(lambda: ingest.statistics().queued == 8)
+        time.sleep(0.5)
+        assert ingest.statistics().queued == 8
+        stalled.set()
         assert wait(lambda: len(broker.acked) == 100)
         assert ingest.statistics().stored == 100
 
@@ -501,6 +513,14 @@ def test_device_that_missed_the_answer_is_answered_again(fleet: Fleet):
     assert reasons(outcome) == ["replay"]
     ctr, sync = wearable.open(downlink(outcome.publications[0]).frame)
     assert (ctr, sync[2]) == (1, 0)
+
+
+def test_frame_far_behind_the_newest_is_answered_by_its_own_number(fleet: Fleet):
+    wearable, server = fleet.add(), fleet.intake()
+    process(server, *(uplink(wearable.seal(telemetry(70), ctr=ctr)) for ctr in (0, 1, 3, *range(60, 100))))
+    outcome = process(server, uplink(wearable.seal(telemetry(70), ctr=5)))
+    # the newest, 99, is out of reach; what is said of 4 to 0 is true all the same
+    assert wearable.open(downlink(outcome.publications[0]).frame)[1][2:4] == [5, 0b11010]
 
 
 def test_frame_that_lay_in_the_broker_is_stored_but_not_answered_too_late(fleet: Fleet):

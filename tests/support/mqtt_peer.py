@@ -40,6 +40,8 @@ class MqttPeer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # close alone leaves it open until its thread's accept returns
         self._listener.close()
         self.cut()
 
