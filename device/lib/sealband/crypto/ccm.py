@@ -15,7 +15,7 @@ _ZERO = bytes(16)
 _BUFFERS = (bytes, bytearray, memoryview)
 _TAG_LENS = (4, 6, 8, 10, 12, 14, 16)
 # what is done in one call, more than a frame needs; longer input goes in pieces, for the heap's sake
-_PIECE_LEN = const(512)
+_PIECE_LEN = const(288)
 # 0, 1, 2 … in two bytes, behind an empty one: `join` with a prefix makes the counter blocks of a 13-byte nonce
 _COUNTERS = [b""] + [bytes((0, i)) for i in range(_PIECE_LEN // 16)]
 
