@@ -1,0 +1,45 @@
+# What the node asks of every link. A link carries sealed frames; it sees no plaintext and keeps no queue.
+#
+#     link.open(store, clock, settings)   once after every reset; raises LinkError when the hardware is not there
+#     link.wait_ms(len)                   how long until a frame of this length may be sent: 0 now, None never
+#     link.send(frame)                    False: refused or failed, nothing went out
+#     link.opens_ms()                     how long until listen() has something to hear, after a send
+#     link.listen()                       frames that came; blocks for the receive window at most
+#     link.suspend()                      before deep sleep
+
+
+class LinkError(Exception):
+    # The hardware of a link does not answer. The node goes on with the others.
+    pass
+
+
+class Link:
+    name = "link"
+    # longest frame to seal for it
+    frame_max = 0
+
+    def open(self, store, clock, settings):
+        pass
+
+    # settings changed
+    def configure(self, settings):
+        pass
+
+    def wait_ms(self, frame_len):
+        return 0
+
+    def send(self, frame):
+        raise LinkError("no send()")
+
+    def opens_ms(self):
+        return 0
+
+    def listen(self):
+        return []
+
+    # airtime spent in the last hour, ms
+    def airtime_ms(self):
+        return 0
+
+    def suspend(self):
+        pass

@@ -1,0 +1,199 @@
+# The queue of sealed frames on littlefs: one file a frame, in order of priority, epoch and counter. Seals nothing,
+# sends nothing, and holds ciphertext only.
+#
+# A file's name is its place: priority (1 hex digit), epoch (8), counter (4). A frame is written beside and renamed, so
+# after a power cut it is there whole or not at all. A drop is counted in NVS, with the frame's name, before the file is
+# removed; start-up removes what was counted but is still there. So each drop is counted once, whenever the power fails.
+#
+# When it is full, telemetry gives way to everything else, and the oldest frame of a priority to newer ones.
+import os
+import struct
+
+from micropython import const
+
+from sealband import store as names
+from sealband.errors import StoreError
+from sealwire import frame
+
+EVENT = const(0)
+REPLY = const(1)  # status, receipts
+TELEMETRY = const(2)
+
+_REPLIES_MAX = const(8)  # a board that keeps starting anew must not push out telemetry with its statuses
+_KEY_LEN = const(7)
+_KEY = ">BIH"
+_RECORD = ">I7s"  # drops since enrolment, key of the frame that was dropped last
+_ENOSPC = const(28)
+
+
+class Outbox:
+    def __init__(self, store, path="/outbox", frames_max=256, bytes_max=32768):
+        self._store = store
+        self._path = path
+        self._frames_max = frames_max
+        self._bytes_max = bytes_max
+        self._index = bytearray()  # keys, 7 bytes each, in order
+        self._bytes = 0
+        self.drops = 0
+        self.damaged = 0  # files that were no frames, removed at start
+        self._load()
+
+    def __len__(self):
+        return len(self._index) // _KEY_LEN
+
+    def _load(self):
+        dropped = b""
+        record = self._store.load(names.OUTBOX)
+        if record:
+            self.drops, dropped = struct.unpack(_RECORD, record)
+        try:
+            os.mkdir(self._path)
+        except OSError:
+            pass  # it is there
+        for entry in list(os.ilistdir(self._path)):
+            key = _parse(entry[0])
+            size = entry[3] if len(entry) > 3 else os.stat(self._file(entry[0]))[6]
+            if key is None or not frame.OVERHEAD <= size <= frame.FRAME_MAX:
+                # what a cut left of a write; the frame was never queued
+                self._discard(entry[0])
+                self.damaged += key is not None
+            elif key == dropped:
+                os.remove(self._file(entry[0]))
+            else:
+                self._insert(key)
+                self._bytes += size
+
+    def _discard(self, name):
+        try:
+            os.remove(self._file(name))
+        except OSError:
+            pass  # a folder that someone made: not ours
+
+    def _file(self, name):
+        return self._path + "/" + name
+
+    def _insert(self, key):
+        index = self._index
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if bytes(index[middle * _KEY_LEN : (middle + 1) * _KEY_LEN]) < key:
+                low = middle + 1
+            else:
+                high = middle
+        index[low * _KEY_LEN : low * _KEY_LEN] = key
+
+    # the keys as (priority, epoch, ctr), first the one to be sent first
+    def keys(self):
+        for at in range(0, len(self._index), _KEY_LEN):
+            yield struct.unpack(_KEY, self._index[at : at + _KEY_LEN])
+
+    # The frame of a key, or None when it is gone.
+    def read(self, key):
+        try:
+            with open(self._file(_name(struct.pack(_KEY, *key))), "rb") as file:
+                return file.read()
+        except OSError:
+            return None
+
+    # Queue a sealed frame. True: it is on flash. False: it was dropped, since everything queued matters more.
+    def put(self, priority, epoch, ctr, data):
+        key = struct.pack(_KEY, priority, epoch, ctr)
+        while self._full(len(data)) or (priority == REPLY and self._count(REPLY) >= _REPLIES_MAX):
+            victim = self._victim(priority)
+            if victim is None:
+                self._count_drop(key)
+                return False
+            self._drop(victim)
+        while True:
+            try:
+                self._store.write_file(self._file(_name(key)), data)
+                break
+            except OSError as error:
+                victim = self._victim(priority) if error.errno == _ENOSPC else None
+                if victim is None:
+                    self._count_drop(key)
+                    return False
+                self._drop(victim)
+        self._insert(key)
+        self._bytes += len(data)
+        return True
+
+    def _full(self, more):
+        return len(self) >= self._frames_max or self._bytes + more > self._bytes_max
+
+    def _count(self, priority):
+        return sum(1 for key in self.keys() if key[0] == priority)
+
+    # the key to drop for a new frame of this priority: the oldest of the lowest priority, but none above the new one's
+    def _victim(self, priority):
+        worst = None
+        for key in self.keys():
+            if key[0] >= priority and (worst is None or key[0] > worst[0]):
+                worst = key
+        if worst is not None and priority == REPLY and self._count(REPLY) >= _REPLIES_MAX:
+            for key in self.keys():
+                if key[0] == REPLY:
+                    return key
+        return worst
+
+    def _drop(self, key):
+        self._count_drop(struct.pack(_KEY, *key))
+        self._remove(key)
+
+    # counted first: a cut between the two is made good at start
+    def _count_drop(self, packed):
+        self._store.save(names.OUTBOX, struct.pack(_RECORD, self.drops + 1, packed))
+        self.drops += 1
+
+    def _remove(self, key):
+        packed = struct.pack(_KEY, *key)
+        path = self._file(_name(packed))
+        try:
+            self._bytes -= os.stat(path)[6]
+            os.remove(path)
+        except OSError:
+            pass  # gone already, or flash refuses: then it comes back at the next start, and is acknowledged again
+        for at in range(0, len(self._index), _KEY_LEN):
+            if self._index[at : at + _KEY_LEN] == packed:
+                self._index[at : at + _KEY_LEN] = b""
+                break
+
+    # The server stored these: the newest and, by the bitmap, of the 32 before it. How many were in the queue.
+    def acknowledge(self, epoch, newest, bitmap):
+        gone = [
+            key
+            for key in self.keys()
+            if key[1] == epoch
+            and (key[2] == newest or (0 <= newest - 1 - key[2] < 32 and bitmap >> (newest - 1 - key[2]) & 1))
+        ]
+        for key in gone:
+            self._remove(key)
+        return len(gone)
+
+    # Drop what was sealed before this epoch: the server has no key for it any more. How many.
+    def expire(self, epoch):
+        gone = [key for key in self.keys() if key[1] < epoch]
+        for key in gone:
+            self._drop(key)
+        return len(gone)
+
+    # Retire: nothing stays, nothing is counted.
+    def erase(self):
+        for key in list(self.keys()):
+            self._remove(key)
+
+
+def _name(packed):
+    return "%x%08x%04x" % struct.unpack(_KEY, packed)
+
+
+# the key that a file name stands for, or None
+def _parse(name):
+    if len(name) != 13:
+        return None
+    try:
+        key = struct.pack(_KEY, int(name[0], 16), int(name[1:9], 16), int(name[9:], 16))
+    except ValueError:
+        return None
+    return key if _name(key) == name and key[0] <= TELEMETRY else None
