@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.collector import DeviceFile, is_device_test
 
@@ -18,3 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item.parent, DeviceFile):
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+# a busy machine is no defect of what is tested
+settings.register_profile("sealband", deadline=None)
+settings.load_profile("sealband")

@@ -1,0 +1,187 @@
+"""A whole installation in one process: registry, broker, radio medium, gateway, bridge and ingest, for boards to join.
+
+Puts the real parts together and takes them apart again, whatever happens; decides nothing and shows nothing. Used by
+the demo and by the end-to-end tests. One process can have one site after another, not two at once: the database
+connection is Django's, which is one for a process.
+"""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boards
+from host_tools.gateway.bridge import Bridge
+from host_tools.gateway.broker import EmbeddedBroker, MosquittoBroker
+from host_tools.release.bundle import compile_tree
+from host_tools.sim.board import VirtualBoard
+from host_tools.sim.clock import SimClock
+from host_tools.sim.ether import Ether
+from host_tools.sim.forwarder import Forwarder
+from host_tools.sim.outfit import outfit
+from host_tools.sim.wearer import Wearer
+from provisioning import registry, signers
+from provisioning.registry.vault import Vault, create_key_file
+from provisioning.station import bench
+from provisioning.station.journal import Journal
+from provisioning.station.link import Link
+from provisioning.tickets import TicketFile
+
+if TYPE_CHECKING:
+    from host_tools.ingest.intake import Refusal, Stored
+    from host_tools.ingest.worker import IngestWorker
+    from provisioning.registry.services import ImportResult
+
+GATEWAY = "00005e1000000001"
+DEVICE = Path(__file__).resolve().parents[2] / "device"
+APPS = ("host_tools.ingest",)
+
+
+class SiteError(Exception):
+    """The installation cannot be set up here; `remedy` says what to do."""
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what)
+        self.remedy = remedy
+
+
+class Site:
+    """The installation. A context manager; on leaving, everything that it started ends.
+
+    Args:
+        directory: gets `registry.db`, the keys, the journal and a folder for each board.
+        clock: the virtual clock of everything in it.
+        on_frame: called, in the ingest thread, for each frame that was stored.
+        on_refused: called there for each that was refused.
+        loss: chance that a receiver misses a packet, 0 to 1.
+        seed: makes loss, fading and wearers repeatable.
+        mosquitto: run mosquitto in place of the embedded broker.
+        app: an application in place of the example `device/app.py`.
+        model: name of the board definition.
+
+    Attributes:
+        ether, bridge, forwarder, worker, vault: the running parts.
+        boards: the virtual boards, in the order in which they joined.
+    """
+
+    ether: Ether
+    bridge: Bridge
+    forwarder: Forwarder
+    worker: "IngestWorker"
+    vault: Vault
+
+    def __init__(
+        self,
+        directory: Path,
+        clock: SimClock,
+        *,
+        on_frame: "Callable[[Stored], None] | None" = None,
+        on_refused: "Callable[[Refusal], None] | None" = None,
+        loss: float = 0.0,
+        seed: int = 0,
+        mosquitto: bool = False,
+        app: Path | None = None,
+        model: str = "VIRTUAL",
+    ) -> None:
+        self.directory = directory
+        self.clock = clock
+        self.boards: list[VirtualBoard] = []
+        self._board = boards.load(model)
+        self._callbacks = {"on_frame": on_frame, "on_refused": on_refused}
+        self._loss = loss
+        self._seed = seed
+        self._broker = MosquittoBroker() if mosquitto else EmbeddedBroker()
+        self._app = app
+        self._undo = ExitStack()
+
+    def __enter__(self) -> "Site":
+        try:
+            self._start()
+        except BaseException:
+            self._undo.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _start(self) -> None:
+        if not (DEVICE / "lib").is_dir():
+            raise SiteError("the device code is not beside this package", "run it in a clone of the repository")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._tree = self.directory / "firmware"
+        compile_tree(DEVICE, self._tree, self._board, app=self._app)
+        self._open_registry()
+        self._undo.enter_context(self._broker)
+        self.ether = self._undo.enter_context(Ether(self.clock, seed=self._seed, loss=self._loss))
+        from host_tools.ingest.worker import IngestWorker
+
+        host, port = self._broker.host, self._broker.port
+        self.worker = IngestWorker(host, port, self.vault, self.clock.now, **self._callbacks)  # type: ignore[arg-type]
+        self._undo.enter_context(self.worker)
+        self.bridge = Bridge("127.0.0.1", 0, host, port, self.clock.now)
+        self._undo.enter_context(self.bridge)
+        assert self.ether.address is not None
+        self.forwarder = Forwarder(GATEWAY, ("127.0.0.1", self.bridge.udp_port), self.ether.address, self.clock)
+        self._undo.enter_context(self.forwarder)
+        if not self.forwarder.wait_connected():
+            raise SiteError("the simulated gateway does not reach the bridge", "look whether loopback UDP is blocked")
+
+    def _open_registry(self) -> None:
+        key_file, batch_key = self.directory / "master.key", self.directory / "batches.pem"
+        create_key_file(key_file)
+        self.vault = Vault.from_settings(key_file, environment={})
+        registry.setup(self.directory / "registry.db", extra_apps=APPS)
+        self._undo.callback(_disconnect)
+        from provisioning.registry import services
+
+        services.init_registry(self.vault, actor="site", clock=self.clock.now)
+        signers.create_file_key(batch_key)
+        self._signer = signers.open_signer(f"file:{batch_key}")
+
+    def issue(self, count: int) -> TicketFile:
+        """A batch of so many tickets for this site's model, also in `tickets.json`."""
+        from provisioning.registry import services
+
+        path = self.directory / "tickets.json"
+        return services.issue_batch(
+            self.vault, self._signer, self._board.model, count, out=path, actor="site", clock=self.clock.now
+        )
+
+    def board(self, name: str, mac: bytes, wearer: Wearer, **settings: Any) -> VirtualBoard:
+        """A new virtual board on this wearer, with the firmware installed, running and not enrolled."""
+        fitted = outfit(self._board, wearer, self.clock)
+        board = VirtualBoard(
+            self.directory / name,
+            name=name,
+            mac=mac,
+            clock=self.clock,
+            parts=fitted.parts,
+            adc=fitted.adc,
+            ether=self.ether.address,
+            **settings,
+        )
+        board.install(self._tree)
+        self._undo.enter_context(board)
+        self.boards.append(board)
+        return board
+
+    def enrol(self, board: VirtualBoard, tickets: TicketFile, journal: Path | None = None) -> bench.Enrolled:
+        """Give the board its identity through the real mpremote, and boot it; by default in the site's journal."""
+        with Journal.open(journal or self.directory / "journal.jsonl", clock=self.clock.now) as opened:
+            return bench.enrol(Link(board.port), tickets, opened, clock=self.clock.now)
+
+    def take(self, journal: Path | None = None) -> "ImportResult":
+        """Import a station's journal into the registry."""
+        from provisioning.registry import services
+
+        path = journal or self.directory / "journal.jsonl"
+        return services.import_journal(path, self.vault, actor="site", clock=self.clock.now)
+
+
+def _disconnect() -> None:
+    from django.db import connections
+
+    with contextlib.suppress(Exception):
+        connections.close_all()
