@@ -133,7 +133,7 @@ class Chains:
         return found
 
     def _judge(self, row: tuple[Any, ...], found: Found) -> None:
-        _, device, epoch, _, did, failures, eui, model, state, newest, ck, previous_ck, previous_until = row
+        _, device, epoch, _, _, failures, eui, model, state, newest, ck, previous_ck, previous_until = row
         if state != Device.State.ACTIVE:
             found.reason = Reason.DEVICE_NOT_ACTIVE
             return
@@ -152,9 +152,6 @@ class Chains:
             candidate = self._candidate(device, bytes(eui), epoch, base, bytes(ck))
         except VaultError:
             # one damaged row must not stop everybody's frames
-            found.reason = Reason.CHAIN_DAMAGED
-            return
-        if did is not None and candidate.keys.did != bytes(did):
             found.reason = Reason.CHAIN_DAMAGED
             return
         found.keys.append(Key(device, model, newest, failures, candidate))

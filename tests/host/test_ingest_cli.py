@@ -7,6 +7,10 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -145,23 +149,32 @@ def test_status_shows_devices_and_refusals(fleet: Fleet, wearable, capsys: pytes
     assert "bad_topic" in call(capsys, "ingest", "status")[1]
 
 
-def test_ingest_runs_until_it_is_told_to_stop(fleet: Fleet, wearable):
-    import time
+@contextmanager
+def running(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command as a process; killed when it takes far too long, so that no read waits for ever."""
+    command = [str(Path(sys.executable).parent / "sealband"), *arguments]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    ) as process_:
+        patience = threading.Timer(30, process_.kill)
+        patience.start()
+        try:
+            yield process_
+        finally:
+            patience.cancel()
+            process_.kill()
 
-    command = [str(Path(sys.executable).parent / "sealband"), "ingest", "run", "--json", "--mqtt"]
-    with MqttPeer() as broker:
+
+def test_ingest_runs_until_it_is_told_to_stop(fleet: Fleet, wearable):
+    with MqttPeer() as broker, running("ingest", "run", "--json", "--mqtt", f"127.0.0.1:{broker.port}") as ingest:
         frame = wearable.seal(telemetry(80))
-        process_ = subprocess.Popen(
-            [*command, f"127.0.0.1:{broker.port}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ,
-        )  # fmt: skip
         broker.deliver(*uplink(frame, at=time.time()), 1)
         broker.deliver(*uplink(frame[:-1] + b"x"), 2)
-        assert json.loads(process_.stdout.readline())["event"] == "serving"
-        told = [json.loads(process_.stdout.readline()) for _ in range(2)]
-        process_.send_signal(signal.SIGTERM)
-        out, err = process_.communicate(timeout=20)
-    assert process_.returncode == 0, err
+        assert json.loads(ingest.stdout.readline())["event"] == "serving"
+        told = [json.loads(ingest.stdout.readline()) for _ in range(2)]
+        ingest.send_signal(signal.SIGTERM)
+        out, err = ingest.communicate(timeout=20)
+    assert ingest.returncode == 0, err
     assert {one["event"] for one in told} == {"frame", "refused"}
     assert json.loads(out.splitlines()[-1])["stored"] == 1
     # what a wearer's body said is not told to a log
@@ -169,8 +182,7 @@ def test_ingest_runs_until_it_is_told_to_stop(fleet: Fleet, wearable):
 
 
 def test_following_goes_on_until_ctrl_c(fleet: Fleet, wearable):
-    command = [str(Path(sys.executable).parent / "sealband"), "readings", "show", "--follow", "--json", "--last", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as following:
+    with running("readings", "show", "--follow", "--json", "--last", "1") as following:
         assert json.loads(following.stdout.readline())["value"] == 71
         process(fleet.intake(), uplink(wearable.seal(telemetry(91, 92))))
         assert [json.loads(following.stdout.readline())["value"] for _ in range(2)] == [91, 92]
