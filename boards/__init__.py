@@ -37,7 +37,10 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 @dataclass(frozen=True)
 class Radio:
-    """A LoRa transceiver on SPI. Pins are GPIO numbers; those that the chip has not are None."""
+    """A LoRa transceiver on SPI. Pins are GPIO numbers; those that the chip has not are None.
+
+    `rx_margin_ms`: how much sooner and longer than needed it listens, where timing is worse than a crystal's.
+    """
 
     chip: str
     region: str
@@ -53,6 +56,7 @@ class Radio:
     dio1: int | None = None
     dio2_rf_sw: bool = False
     dio3_tcxo_mv: int | None = None
+    rx_margin_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +208,7 @@ def _radio(table: Table, chip: str) -> Radio:
         dio2_rf_sw=table.boolean("dio2_rf_sw") if "busy" in needed else False,
         # SX1262 datasheet 13.3.6: 1.6 V to 3.3 V; absent: a plain crystal
         dio3_tcxo_mv=table.optional_integer("dio3_tcxo_mv", 1600, 3300) if "busy" in needed else None,
+        rx_margin_ms=table.optional_integer("rx_margin_ms", 0, 3000),
     )
     table.end()
     return radio

@@ -118,7 +118,7 @@ class Batch:
         if not -_VALUE_MAX <= value <= _VALUE_MAX:
             return False
         if len(self) >= _SAMPLES_MAX:
-            self._lose()
+            self.lose()
         for series in self._series:
             if series.record == record and series.dt == dt and series.follows(t):
                 series.append(t, value)
@@ -127,7 +127,7 @@ class Batch:
         return True
 
     # the oldest series gives way, a part at a time
-    def _lose(self):
+    def lose(self):
         series = min(self._series, key=lambda one: one.t)
         count = min(len(series.values), _SAMPLES_MAX // 8)
         self.lost += sum(1 for value in series.values[:count] if value != _NONE)

@@ -45,7 +45,7 @@ class Config:
         self._apply()
 
     def _apply(self):
-        for key, name, low, high, default in table.SETTINGS:
+        for key, name, _low, _high, default in table.SETTINGS:
             setattr(self, name, self._set.get(key, self._defaults.get(name, default)))
 
     # Take over a whole map of settings, in flash first; SettingsError or StoreError: nothing changed.

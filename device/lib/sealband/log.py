@@ -19,10 +19,9 @@ CHAIN_STOPPED = 11
 LINK_FAILED = 12  # index of the link
 STORE_FAILED = 13
 FAULT = 14  # exceptions in the node's own code, so far
-RETIRED = 15
-SENT = 16  # priority, epoch, counter
-SEALED = 17  # priority, bytes, counter
-ACKNOWLEDGED = 18  # frames
+SENT = 15  # priority, epoch, counter
+SEALED = 16  # priority, bytes, counter
+ACKNOWLEDGED = 17  # frames
 
 NAMES = {
     BOOT: "boot",
@@ -39,7 +38,6 @@ NAMES = {
     LINK_FAILED: "link failed",
     STORE_FAILED: "store failed",
     FAULT: "fault",
-    RETIRED: "retired",
     SENT: "sent",
     SEALED: "sealed",
     ACKNOWLEDGED: "acknowledged",

@@ -13,6 +13,7 @@ from micropython import const
 
 from sealband import store as names
 from sealband.errors import StoreError
+from sealband.store import TEMPORARY
 from sealwire import frame
 
 EVENT = const(0)
@@ -50,24 +51,27 @@ class Outbox:
             os.mkdir(self._path)
         except OSError:
             pass  # it is there
-        for entry in list(os.ilistdir(self._path)):
-            key = _parse(entry[0])
-            size = entry[3] if len(entry) > 3 else os.stat(self._file(entry[0]))[6]
-            if key is None or not frame.OVERHEAD <= size <= frame.FRAME_MAX:
-                # what a cut left of a write; the frame was never queued
-                self._discard(entry[0])
-                self.damaged += key is not None
-            elif key == dropped:
-                os.remove(self._file(entry[0]))
+        remove = []
+        for entry in os.ilistdir(self._path):
+            name = entry[0]
+            key = _parse(name)
+            size = entry[3] if len(entry) > 3 else os.stat(self._file(name))[6]
+            if key is None or key == dropped:
+                remove.append(name)
+            elif not frame.OVERHEAD <= size <= frame.FRAME_MAX:
+                self.damaged += 1
+                remove.append(name)
             else:
                 self._insert(key)
                 self._bytes += size
+        for name in remove:
+            self._discard(self._file(name))
 
-    def _discard(self, name):
+    def _discard(self, path):
         try:
-            os.remove(self._file(name))
+            os.remove(path)
         except OSError:
-            pass  # a folder that someone made: not ours
+            pass  # it is not there, or it is a folder that someone made
 
     def _file(self, name):
         return self._path + "/" + name
@@ -99,52 +103,54 @@ class Outbox:
     # Queue a sealed frame. True: it is on flash. False: it was dropped, since everything queued matters more.
     def put(self, priority, epoch, ctr, data):
         key = struct.pack(_KEY, priority, epoch, ctr)
-        while self._full(len(data)) or (priority == REPLY and self._count(REPLY) >= _REPLIES_MAX):
-            victim = self._victim(priority)
-            if victim is None:
-                self._count_drop(key)
+        path = self._file(_name(key))
+        if priority == REPLY:
+            replies = [queued for queued in self.keys() if queued[0] == REPLY]
+            if len(replies) >= _REPLIES_MAX:
+                self.drop(replies[0])
+        while len(self) >= self._frames_max or self._bytes + len(data) > self._bytes_max:
+            if not self._make_room(priority, key):
                 return False
-            self._drop(victim)
         while True:
             try:
-                self._store.write_file(self._file(_name(key)), data)
+                self._store.write_file(path, data)
                 break
             except OSError as error:
-                victim = self._victim(priority) if error.errno == _ENOSPC else None
-                if victim is None:
+                self._discard(path + TEMPORARY)
+                if error.errno != _ENOSPC:
                     self._count_drop(key)
                     return False
-                self._drop(victim)
+                if not self._make_room(priority, key):
+                    return False
         self._insert(key)
         self._bytes += len(data)
         return True
 
-    def _full(self, more):
-        return len(self) >= self._frames_max or self._bytes + more > self._bytes_max
-
-    def _count(self, priority):
-        return sum(1 for key in self.keys() if key[0] == priority)
-
-    # the key to drop for a new frame of this priority: the oldest of the lowest priority, but none above the new one's
-    def _victim(self, priority):
+    # Drop the oldest frame of the lowest priority for a new one. False: the new one was dropped, since none ranks below
+    # or beside it.
+    def _make_room(self, priority, key):
         worst = None
-        for key in self.keys():
-            if key[0] >= priority and (worst is None or key[0] > worst[0]):
-                worst = key
-        if worst is not None and priority == REPLY and self._count(REPLY) >= _REPLIES_MAX:
-            for key in self.keys():
-                if key[0] == REPLY:
-                    return key
-        return worst
+        for queued in self.keys():
+            if queued[0] >= priority and (worst is None or queued[0] > worst[0]):
+                worst = queued
+        if worst is None:
+            self._count_drop(key)
+            return False
+        self.drop(worst)
+        return True
 
-    def _drop(self, key):
+    # Give a frame up, and count that.
+    def drop(self, key):
         self._count_drop(struct.pack(_KEY, *key))
         self._remove(key)
 
     # counted first: a cut between the two is made good at start
     def _count_drop(self, packed):
-        self._store.save(names.OUTBOX, struct.pack(_RECORD, self.drops + 1, packed))
         self.drops += 1
+        try:
+            self._store.save(names.OUTBOX, struct.pack(_RECORD, self.drops, packed))
+        except StoreError:
+            self._store.faults += 1  # the next drop writes this one down too
 
     def _remove(self, key):
         packed = struct.pack(_KEY, *key)
@@ -175,13 +181,15 @@ class Outbox:
     def expire(self, epoch):
         gone = [key for key in self.keys() if key[1] < epoch]
         for key in gone:
-            self._drop(key)
+            self.drop(key)
         return len(gone)
 
-    # Retire: nothing stays, nothing is counted.
+    # Retire: nothing stays, nothing is counted. Also the record: counters of a new identity begin at 0 again.
     def erase(self):
         for key in list(self.keys()):
             self._remove(key)
+        self._store.erase(names.OUTBOX)
+        self.drops = 0
 
 
 def _name(packed):

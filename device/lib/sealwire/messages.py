@@ -57,6 +57,8 @@ STATUS_BATTERY_MV = 6
 STATUS_DROPS = 7  # frames dropped from the outbox since enrolment
 STATUS_SENSOR_ERRORS = 8  # failed readings since the last cold start
 STATUS_AIRTIME_MS = 9  # used in the last hour
+STATUS_REFUSED = 10  # downlinks refused since the last cold start: forged, replayed, malformed
+STATUS_SAMPLES_LOST = 11  # samples that were given up before they could be sealed, since the last cold start
 STATUS_NAMES = {
     STATUS_UPTIME_S: "uptime_s",
     STATUS_RESET_CAUSE: "reset_cause",
@@ -67,6 +69,8 @@ STATUS_NAMES = {
     STATUS_DROPS: "drops",
     STATUS_SENSOR_ERRORS: "sensor_errors",
     STATUS_AIRTIME_MS: "airtime_ms",
+    STATUS_REFUSED: "refused_downlinks",
+    STATUS_SAMPLES_LOST: "samples_lost",
 }
 
 # Result codes of a receipt
@@ -75,3 +79,4 @@ RESULT_MALFORMED = 1
 RESULT_UNKNOWN = 2
 RESULT_OUT_OF_RANGE = 3
 RESULT_UNSUPPORTED = 4
+RESULT_FAILED = 5  # flash did not keep it; nothing changed

@@ -21,6 +21,16 @@ _HOUR_MS = const(3600000)
 _STEP_MS = const(1000)  # how far ahead is reserved at a time
 
 
+# Time on air in ms, rounded up: explicit header, CRC (SX1261/2 datasheet 6.1.4; the same in SX1276's 4.1.1.6).
+def time_on_air_ms(frame_len, sf, bandwidth_khz, coding_rate, preamble_len):
+    symbol_us = (1 << sf) * 1000 // bandwidth_khz
+    slow = 1 if symbol_us >= 16000 else 0  # low data rate optimisation
+    bits = max(0, 8 * frame_len + 16 - 4 * sf + 8 + 20)
+    per_symbol = 4 * (sf - 2 * slow)
+    quarters = 4 * (preamble_len + 8 + (bits + per_symbol - 1) // per_symbol * coding_rate) + 17
+    return (quarters * symbol_us // 4 + 999) // 1000
+
+
 class Airtime:
     # `permille`: the duty cycle of each sub-band, by its number
     def __init__(self, store, uptime, permille):

@@ -1,6 +1,6 @@
 # What the node asks of every link. A link carries sealed frames; it sees no plaintext and keeps no queue.
 #
-#     link.open(store, clock, settings)   once after every reset; raises LinkError when the hardware is not there
+#     link.open(store, clock, settings, random)   once after every reset; LinkError when the hardware is not there
 #     link.wait_ms(len)                   how long until a frame of this length may be sent: 0 now, None never
 #     link.send(frame)                    False: refused or failed, nothing went out
 #     link.opens_ms()                     how long until listen() has something to hear, after a send
@@ -18,7 +18,7 @@ class Link:
     # longest frame to seal for it
     frame_max = 0
 
-    def open(self, store, clock, settings):
+    def open(self, store, clock, settings, random):
         pass
 
     # settings changed

@@ -16,32 +16,43 @@ class Backoff:
     def __init__(self, random):
         self._random = random
         self.failures = 0  # sessions in a row that heard nothing
+        self._tries = 0  # sessions in a row that left something to try again
         self._not_before_ms = 0
 
     @property
     def lost(self):
         return self.failures >= LOST_AFTER
 
-    # something was heard from the server
-    def answered(self):
-        self.failures = 0
-        self._not_before_ms = 0
+    # A session ended at this uptime. sent: something went out; heard: the server said something; done: nothing that was
+    # tried is left.
+    def ended(self, now_ms, sent, heard, done):
+        if heard:
+            self.failures = 0
+        elif sent:
+            self.failures += 1
+        self._tries = 0 if done else self._tries + 1
+        if not done:
+            pause_ms = min(_LONGEST_MS, _FIRST_MS << min(self._tries - 1, 16))
+            self._not_before_ms = now_ms + pause_ms // 2 + self._random(pause_ms)
 
-    # a session ended at this uptime and nothing was heard
-    def failed(self, now_ms):
-        pause_ms = min(_LONGEST_MS, _FIRST_MS << min(self.failures, 16))
-        self.failures += 1
-        self._not_before_ms = now_ms + pause_ms // 2 + self._random(pause_ms)
+    # No session for so long, and a little longer, so that devices which were blocked together do not come together.
+    def blocked(self, now_ms, wait_ms):
+        self._not_before_ms = max(self._not_before_ms, now_ms + wait_ms + self._random(1000 + wait_ms // 8))
+
+    # Let others go first: no session for up to so long.
+    def hold(self, now_ms, spread_ms):
+        if spread_ms > 0:
+            self._not_before_ms = max(self._not_before_ms, now_ms + self._random(spread_ms))
 
     # how long until the next session
     def wait_ms(self, now_ms):
         return max(0, self._not_before_ms - now_ms)
 
     def state(self):
-        return [self.failures, self._not_before_ms]
+        return [self.failures, self._tries, self._not_before_ms]
 
     def restore(self, state):
-        self.failures, self._not_before_ms = state
+        self.failures, self._tries, self._not_before_ms = state
 
 
 # The link for a frame of this length: the first that can send it now, else the one that can soonest; (link, wait_ms),

@@ -2,6 +2,7 @@
 #
 #     sensor.start()      power the part up; may be called when it runs already
 #     sensor.read()       one measurement: a tuple as long as `records`, each an int in the record's scale or None
+#     sensor.measure()    read() in steps, for who has other work meanwhile: a generator of pauses in ms
 #     sensor.stop()       power the part down; never raises
 #
 # read() may block (time.sleep_ms) for up to `read_ms`; a value that is not good enough is None, never a guess.
@@ -24,6 +25,11 @@ class Sensor:
 
     def read(self):
         raise SensorError("no read()")
+
+    # Yields how many ms to wait; returns what read() returns. Overridden where read() blocks for long.
+    def measure(self):
+        return self.read()
+        yield 0
 
     def stop(self):
         pass

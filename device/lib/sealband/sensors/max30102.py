@@ -80,13 +80,22 @@ class HeartRate(Sensor):
 
     # beats a minute over the next eight seconds; None when they are not good enough to tell
     def read(self):
+        steps = self.measure()
+        while True:
+            try:
+                self._sleep_ms(next(steps))
+            except StopIteration as end:
+                return end.value
+
+    # the same in steps of a quarter of a second
+    def measure(self):
         pulse = self._pulse
         pulse.reset()
         begun = heard = self._ticks_ms()
         self._clear(begun)
         dark = 0
         while not pulse.full():
-            self._sleep_ms(_POLL_MS)
+            yield _POLL_MS
             now = self._ticks_ms()
             if time.ticks_diff(now, begun) > _READ_MS:
                 break

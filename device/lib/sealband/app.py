@@ -1,0 +1,38 @@
+# What an application declares: which sensors how often, and over which links. It runs nothing.
+from sealband.sampler import Every
+
+__all__ = ("App", "Every")
+
+
+class App:
+    # sensors: [Every(seconds, sensor) ...]; links: in order of preference
+    # send_every_s, status_every_s: until the server configures others
+    # deep_sleep: sleep deeply between wake-ups, which restarts the board; else it stays awake
+    # watchdog_s: reset the board when the loop hangs so long; None: no watchdog (it cannot be stopped, not even by the REPL)
+    # on_sample(node, record, t, value): may call node.event(id, value ...)
+    def __init__(
+        self,
+        sensors,
+        links,
+        send_every_s=600,
+        status_every_s=86400,
+        spreading_factor=7,
+        deep_sleep=False,
+        watchdog_s=None,
+        on_sample=None,
+        echo=True,
+    ):
+        seen = [record for every in sensors for record in every.sensor.records]
+        if len(set(seen)) != len(seen):
+            raise ValueError("two sensors give the same record")
+        self.sensors = list(sensors)
+        self.links = list(links)
+        self.defaults = {
+            "send_every_s": send_every_s,
+            "status_every_s": status_every_s,
+            "spreading_factor": spreading_factor,
+        }
+        self.deep_sleep = deep_sleep
+        self.watchdog_s = watchdog_s
+        self.on_sample = on_sample
+        self.echo = echo  # print the log on the serial port

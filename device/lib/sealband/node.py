@@ -1,0 +1,400 @@
+# One wake of the device: sample, seal, queue, send, listen, act, and when to wake next. All that it works on is passed
+# in; it owns the order of things and the counts that the status reports.
+#
+# The work is a generator of pauses, so that a measurement of nine seconds and a receive window of the same time do not
+# wait for each other, and so that three drivers can pace it: run_forever() sleeps, run() is a coroutine for asyncio,
+# run_deep_sleep() restarts the board for each wake. Nothing that comes from a sensor, a link or the server ends it.
+import gc
+import os
+import time
+
+from micropython import const
+
+from sealband import log as events
+from sealband import seal
+from sealband.batch import Batch
+from sealband.clock import Clock
+from sealband.commands import Commands
+from sealband.config import Config
+from sealband.crypto import cbor
+from sealband.errors import ChainStopped, SealError, StoreError
+from sealband.links.base import LinkError
+from sealband.log import Log
+from sealband.outbox import EVENT, REPLY, TELEMETRY
+from sealband.sampler import Sampler
+from sealband.session import Session
+from sealwire import frame, messages, radio, records
+
+_VERSION = const(1)  # of the RTC section
+_RTC_MAX = const(1750)  # leaves room for the chain's section and the ledger's
+_DEEP_SLEEP_MIN_MS = const(2000)  # a restart costs about as much
+_LONGEST_MS = const(3600000)
+_SLICE_MS = const(1000)
+_START_SPREAD_MS = const(4000)
+_FAULT_PAUSE_MS = const(5000)
+_ADVANCE_EVERY_S = const(10)
+_BATCH_MAX = const(600)  # samples; more are sealed before their time
+
+
+# an unpredictable integer below n
+def _random(n):
+    return int.from_bytes(os.urandom(4), "big") % n
+
+
+class Node:
+    # app: app.App; clock, log, sleep_ms, random, watchdog and reset_cause are the board's own when not given
+    def __init__(
+        self,
+        app,
+        store,
+        chain,
+        outbox,
+        clock=None,
+        log=None,
+        sleep_ms=time.sleep_ms,
+        random=_random,
+        watchdog=None,
+        reset_cause=0,
+    ):
+        self.app = app
+        self.chain = chain
+        self.outbox = outbox
+        self.clock = clock or Clock(store)
+        self.log = log or Log(self.clock.uptime, app.echo)
+        self.config = Config(store, app.defaults)
+        self.batch = Batch()
+        self.session = Session(self, random)
+        self.sampler = Sampler(app.sensors, self.batch, self._sampled if app.on_sample else None, self._sensor_failed)
+        self.commands = Commands(self)
+        self.refused = 0  # downlinks since the cold start
+        self.faults = 0  # exceptions in our own code
+        self._store = store
+        self._sleep_ms = sleep_ms
+        self._random = random
+        self._watchdog = watchdog
+        self._reset_cause = reset_cause
+        self.links = []  # those that work
+        self._closed = list(app.links)
+        self.pause_until_ms = 0
+        self._advance_at = 0
+        self._running = False
+        if not self._resume():
+            self._cold_start()
+        self.open_links()
+
+    # --- start and deep sleep
+
+    def _cold_start(self):
+        now = self.clock.now()
+        self.sampler.start(now)
+        self._send_at = self._next(now, self.config.send_every_s)
+        self._status_at = now
+        # a ward whose power comes back must not speak all at once
+        self.session.backoff.hold(self.clock.uptime_ms(), _START_SPREAD_MS)
+        self.log.note(events.BOOT, self._reset_cause)
+
+    def _resume(self):
+        data = self._store.rtc_take("node")
+        if data is None:
+            return False
+        state = cbor.decode(data, max_items=8192)
+        if state[0] != _VERSION:
+            return False
+        _, clock, sampler, backoff, batch, counts, self._send_at, self._status_at = state
+        self.clock.restore(clock)
+        self.sampler.start(self.clock.now())
+        self.sampler.restore(sampler)
+        self.session.backoff.restore(backoff)
+        self.batch.restore(batch)
+        self.refused, self.faults, self.batch.lost = counts
+        return True
+
+    # Set everything aside for deep sleep. What does not fit into RTC memory is sealed first.
+    def suspend(self):
+        data = self._state()
+        if len(data) > _RTC_MAX and self.clock.valid:
+            self._seal_batch(None)
+            data = self._state()
+        while len(data) > _RTC_MAX:
+            self.batch.lose()
+            data = self._state()
+        self._store.rtc_put("node", data)
+        self.chain.suspend()
+        for link in self.links:
+            link.suspend()
+        self._store.rtc_flush()
+
+    def _state(self):
+        return cbor.encode(
+            [
+                _VERSION,
+                self.clock.state(),
+                self.sampler.state(),
+                self.session.backoff.state(),
+                self.batch.state(),
+                [self.refused, self.faults, self.batch.lost],
+                self._send_at,
+                self._status_at,
+            ]
+        )
+
+    # open those that do not work yet
+    def open_links(self):
+        if not self._closed:
+            return
+        for link in list(self._closed):
+            try:
+                link.open(self._store, self.clock, self.config, self._random)
+            except LinkError:
+                self.log.note(events.LINK_FAILED, self.app.links.index(link))
+                continue
+            self._closed.remove(link)
+        self.links = [link for link in self.app.links if link not in self._closed]
+
+    # --- the drivers
+
+    # One wake: do all that is due, then say how many ms nothing is.
+    def cycle(self):
+        for pause_ms in self.work():
+            self._sleep_ms(pause_ms)
+        return self.next_ms()
+
+    # Stay awake. Returns when stop() was called.
+    def run_forever(self):
+        self._running = True
+        while self._running:
+            self._idle(self.cycle())
+
+    # The same beside other coroutines.
+    async def run(self):
+        import asyncio
+
+        self._running = True
+        while self._running:
+            for pause_ms in self.work():
+                await asyncio.sleep_ms(pause_ms)
+            left_ms = self.next_ms()
+            while left_ms > 0 and self._running and not self.session.due():
+                self._feed()
+                await asyncio.sleep_ms(min(left_ms, _SLICE_MS))
+                left_ms -= _SLICE_MS
+
+    # Sleep deeply after each wake; `machine` restarts the board, so this returns only where it does not.
+    def run_deep_sleep(self, machine):
+        while True:
+            pause_ms = self.cycle()
+            if pause_ms >= _DEEP_SLEEP_MIN_MS:
+                break
+            self._idle(pause_ms)
+        self.suspend()
+        machine.deepsleep(pause_ms)
+
+    def stop(self):
+        self._running = False
+
+    def _idle(self, left_ms):
+        while left_ms > 0:
+            self._feed()
+            self._sleep_ms(min(left_ms, _SLICE_MS))
+            left_ms -= _SLICE_MS
+
+    def _feed(self):
+        if self._watchdog:
+            self._watchdog.feed()
+
+    # --- the work
+
+    # What is due now: a generator of pauses in ms that ends when nothing is left to do.
+    def work(self):
+        gc.collect()
+        tasks = []  # [uptime at which it goes on, generator]
+        session = None
+        while True:
+            self._feed()
+            try:
+                self._keep_house()
+            except Exception as error:
+                self.fault(error)
+            for task in self.sampler.due(self.clock.now()):
+                tasks.append([0, task])
+            if session is None and self.session.due():
+                session = self.session.run()
+                tasks.append([0, session])
+            for entry in list(tasks):
+                if entry[0] > self.clock.uptime_ms():
+                    continue
+                try:
+                    entry[0] = next(entry[1]) + self.clock.uptime_ms()
+                    continue
+                except StopIteration:
+                    pass
+                except Exception as error:
+                    self.fault(error)
+                tasks.remove(entry)
+                if entry[1] is session:
+                    session = None
+            if not tasks:
+                return
+            now_ms = self.clock.uptime_ms()
+            pause_ms = min(entry[0] for entry in tasks) - now_ms
+            if pause_ms > 0:
+                # something else may be due before that
+                yield min(pause_ms, self.next_ms(session is None))
+
+    # ms until something is due; sessions: a session counts too
+    def next_ms(self, sessions=True):
+        now_ms = self.clock.uptime_ms()
+        now = self.clock.now()
+        waits = [_LONGEST_MS, max(0, self._status_at - now) * 1000]
+        if self.clock.valid and len(self.batch):
+            waits.append(max(0, self._send_at - now) * 1000)
+        sample_s = self.sampler.wait(now)
+        if sample_s is not None:
+            # to the full second, so that a wake is not a moment too early
+            waits.append(max(0, sample_s * 1000 - now_ms % 1000))
+        if sessions and len(self.outbox):
+            waits.append(self.session.wait_ms())
+        return max(1, self.pause_until_ms - now_ms, min(waits))
+
+    # our own code raised: count it, and do not spin
+    def fault(self, error):
+        self.faults += 1
+        self.log.note(events.FAULT, self.faults)
+        if self.app.echo:
+            import sys
+
+            sys.print_exception(error)
+        self.pause_until_ms = self.clock.uptime_ms() + _FAULT_PAUSE_MS
+        gc.collect()
+
+    def _next(self, now, period_s):
+        return now // period_s * period_s + period_s
+
+    # What does not take time: seal when it is time, report, begin an epoch.
+    def _keep_house(self):
+        now = self.clock.now()
+        if self.clock.valid and now >= self._advance_at:
+            self._advance_at = now + _ADVANCE_EVERY_S
+            try:
+                if self.chain.advance(now):
+                    self.log.note(events.EPOCH, self.chain.epoch)
+            except StoreError:
+                self.log.note(events.STORE_FAILED)
+        if now >= self._status_at:
+            self._status_at = now + self.config.status_every_s
+            self.report()
+        # what was due before the boundary still belongs to this batch
+        if now >= self._send_at and not self.sampler.pending(self._send_at):
+            self._send_at = self._next(now, self.config.send_every_s)
+            if self.clock.valid and self._seal_batch(self._send_at - self.config.send_every_s):
+                # devices with the same schedule do not speak at the same moment
+                self.session.backoff.hold(self.clock.uptime_ms(), min(30000, self.config.send_every_s * 50))
+        elif self.clock.valid and len(self.batch) >= _BATCH_MAX:
+            self._seal_batch(None)
+
+    # --- sealing
+
+    # the longest frame that every link carries
+    def frame_max(self):
+        return min([link.frame_max for link in self.links or self.app.links] or [radio.EU868_FRAME_MAX[12]])
+
+    # Seal the batch's samples before this time (None: all) into the outbox; how many frames.
+    def _seal_batch(self, limit):
+        count = 0
+        while True:
+            plaintext = self.batch.take(self.frame_max() - frame.OVERHEAD, limit)
+            if plaintext is None or not self._queue(TELEMETRY, plaintext):
+                return count
+            self.batch.drop_taken()
+            count += 1
+
+    # Seal and queue. True: it is sealed, so it must never be sealed again, whatever became of it in the outbox.
+    def _queue(self, priority, plaintext):
+        try:
+            ctr, data = seal.seal(self.chain, plaintext)
+        except ChainStopped:
+            self.log.note(events.CHAIN_STOPPED, self.chain.epoch)
+            return False
+        except StoreError:
+            self.log.note(events.STORE_FAILED)
+            return False
+        except SealError:
+            return False  # too long for any frame
+        drops = self.outbox.drops
+        self.outbox.put(priority, self.chain.epoch, ctr, data)
+        self.log.note(events.SEALED, priority, len(data), ctr)
+        if self.outbox.drops > drops:
+            self.log.note(events.DROPPED, self.outbox.drops)
+        return True
+
+    # Something happened that must not wait: sealed at once, sent before all telemetry. False: it could not be sealed.
+    def event(self, event, *values):
+        parts = (messages.EVENT, self.clock.now(), event) + values
+        sealed = self._queue(EVENT, b"".join(cbor.encode(part) for part in parts))
+        if sealed:
+            self.session.urge()
+        return sealed
+
+    # Queue a status.
+    def report(self):
+        return self._queue(REPLY, self.status(self.frame_max() - frame.OVERHEAD))
+
+    # The result of a command, for the server.
+    def receipt(self, ctr, code):
+        self._queue(REPLY, b"".join(cbor.encode(part) for part in (messages.RECEIPT, ctr, code)))
+
+    # A status of at most so many bytes: what matters most comes first, what does not fit is left out.
+    def status(self, plaintext_max):
+        fields = (
+            (messages.STATUS_DROPS, self.outbox.drops),
+            (messages.STATUS_SENSOR_ERRORS, self.sampler.errors),
+            (messages.STATUS_REFUSED, self.refused),
+            (messages.STATUS_SAMPLES_LOST, self.batch.lost),
+            (messages.STATUS_BATTERY_MV, self.sampler.newest.get(records.BATTERY_VOLTAGE)),
+            (messages.STATUS_RESET_CAUSE, self._reset_cause),
+            (messages.STATUS_UPTIME_S, self.clock.uptime()),
+            (messages.STATUS_AIRTIME_MS, sum(link.airtime_ms() for link in self.links)),
+            (messages.STATUS_FREE_HEAP, gc.mem_free()),
+        )
+        head = cbor.encode(messages.STATUS) + cbor.encode(self.clock.now())
+        chosen = {}
+        encoded = cbor.encode(chosen)
+        for key, value in fields:
+            if value is None:
+                continue
+            chosen[key] = value
+            longer = cbor.encode(chosen)
+            if len(head) + len(longer) > plaintext_max:
+                break
+            encoded = longer
+        return head + encoded
+
+    def _sampled(self, record, t, value):
+        self.app.on_sample(self, record, t, value)
+
+    def _sensor_failed(self, index):
+        self.log.note(events.SENSOR_FAILED, index)
+
+    # --- what the server said
+
+    # Count a downlink that was not followed.
+    def refuse(self):
+        self.refused += 1
+        self.log.note(events.DOWNLINK_REFUSED, self.refused)
+
+    # The clock was put right by so many seconds. What is not sealed yet is stamped anew if it was stamped wrong.
+    def clock_moved(self, seconds):
+        now = self.clock.now()
+        self.batch.shift(seconds)
+        self.sampler.shift(seconds, now)
+        self._send_at = self._next(now, self.config.send_every_s)
+        self._status_at += seconds
+        self._advance_at = 0
+
+    # Settings changed.
+    def configured(self):
+        now = self.clock.now()
+        self._send_at = self._next(now, self.config.send_every_s)
+        self._status_at = min(self._status_at, now + self.config.status_every_s)
+        for link in self.links:
+            link.configure(self.config)

@@ -1,0 +1,108 @@
+# Measures when it is time, and puts what was measured into the batch. Knows no frame, no link and no key.
+#
+# Sampling times are multiples of the period, so that series of different sensors begin together and pack well. A sample
+# bears the time at which it was due. A sensor that fails is counted, and leaves a gap; the others go on.
+from sealwire import records
+
+
+class Every:
+    # a sensor and how often it is read, in seconds
+
+    def __init__(self, period_s, sensor):
+        if type(period_s) is not int or not 1 <= period_s <= 86400:
+            raise ValueError("a period is 1 to 86400 whole seconds")
+        self.period_s = period_s
+        self.sensor = sensor
+        self.last = None  # the time that was sampled last, or is being sampled
+        self.busy = False
+
+
+class Sampler:
+    # on_sample(record, t, value), or None, is told of every value; failed(index) of every reading that failed
+    def __init__(self, sensors, batch, on_sample=None, failed=None):
+        self._sensors = sensors
+        self._batch = batch
+        self._on_sample = on_sample
+        self._failed = failed
+        self.errors = 0  # readings that failed since the cold start
+        self.newest = {}  # record: last value
+
+    # begin with the next multiple of each period
+    def start(self, now):
+        for every in self._sensors:
+            if not every.busy:
+                every.last = now // every.period_s * every.period_s
+
+    # one generator of pauses in ms for each sensor that is due
+    def due(self, now):
+        tasks = []
+        for index, every in enumerate(self._sensors):
+            t = now // every.period_s * every.period_s
+            if t > every.last and not every.busy:
+                every.last = t
+                every.busy = True
+                tasks.append(self._measure(index, every))
+        return tasks
+
+    # whether something is being measured that belongs before this time
+    def pending(self, limit):
+        return any(every.busy and every.last < limit for every in self._sensors)
+
+    # seconds until the next sample, or None without sensors
+    def wait(self, now):
+        waits = [every.last + every.period_s - now for every in self._sensors if not every.busy]
+        return max(0, min(waits)) if waits else None
+
+    # The clock moved: what is under way is stamped anew, and the schedule begins again.
+    def shift(self, seconds, now):
+        for every in self._sensors:
+            if every.busy:
+                every.last += seconds
+        self.start(now)
+
+    def _measure(self, index, every):
+        sensor = every.sensor
+        values = ()
+        try:
+            sensor.start()
+            values = yield from sensor.measure()
+            if len(values) != len(sensor.records):
+                raise ValueError("values without a record")
+        except Exception:
+            # SensorError as a rule; whatever a driver raises, it must not end the loop
+            self._fail(index)
+            values = ()
+        finally:
+            every.busy = False
+            try:
+                sensor.stop()
+            except Exception:
+                self._fail(index)
+        for i, value in enumerate(values):
+            record = sensor.records[i]
+            if value is None:
+                continue
+            if type(value) is not int or not 1 <= record <= records.RECORD_MAX:
+                self._fail(index)
+                continue
+            if not self._batch.add(record, every.period_s, every.last, value):
+                self._fail(index)
+                continue
+            self.newest[record] = value
+            if self._on_sample:
+                self._on_sample(record, every.last, value)
+
+    def _fail(self, index):
+        self.errors += 1
+        if self._failed:
+            self._failed(index)
+
+    # for RTC memory
+    def state(self):
+        return [self.errors, [every.last for every in self._sensors]]
+
+    def restore(self, state):
+        self.errors, lasts = state
+        if len(lasts) == len(self._sensors):
+            for i, every in enumerate(self._sensors):
+                every.last = lasts[i]
