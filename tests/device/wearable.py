@@ -146,7 +146,7 @@ class Wearable:
         try:
             chain = Chain.load(store)
         except NotEnrolled:
-            chain = Chain.create(store, EUI, ROOT, 0)
+            chain = Chain.create(store, EUI, ROOT, T)
         clock = Clock(store, self.time.ticks_ms, self.time.system_s)
         outbox = Outbox(store, "/ram/outbox")
         self.node = Node(self.app(), store, chain, outbox, clock, None, self.time.sleep_ms, self.random, reset_cause=1)

@@ -8,7 +8,7 @@ class App:
     # sensors: [Every(seconds, sensor) ...]; links: in order of preference
     # send_every_s, status_every_s: until the server configures others
     # deep_sleep: sleep deeply between wake-ups, which restarts the board; else it stays awake
-    # watchdog_s: reset the board when the loop hangs so long; None: no watchdog (it cannot be stopped, not even by the REPL)
+    # watchdog_s: reset the board when the loop hangs so long; None: none (it can't be stopped, not even by the REPL)
     # on_sample(node, record, t, value): may call node.event(id, value ...)
     def __init__(
         self,
