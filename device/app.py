@@ -23,11 +23,11 @@ def build(board):
 
     return App(
         sensors=[
-            Every(60, HeartRate(board.i2c())),
+            Every(30, HeartRate(board.i2c())),
             Every(60, SkinTemperature(board.i2c())),
             Every(600, BatteryVoltage(board.battery_adc(), board.BATTERY["divider"])),
         ],
         links=[LoRa(board)],
-        send_every_s=600,
+        send_every_s=300,
         on_sample=watch,
     )

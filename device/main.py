@@ -7,8 +7,19 @@ from sealband.chain import Chain
 from sealband.errors import NotEnrolled
 
 
+# A private key that a power cut left behind during enrolment: finish, and start anew without enrol.py on the heap.
+def settle(records):
+    identity = records.load(store.IDENTITY)
+    if identity is not None and identity[1]:
+        from sealband import enrol
+
+        enrol.settle(records)
+        machine.reset()
+
+
 def main():
     records = store.open_board()
+    settle(records)
     try:
         chain = Chain.load(records)
     except NotEnrolled:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from host_tools.ingest.intake import Refusal, Stored
 
 SPEED = 20.0
-READINGS_S = 30.0  # real seconds of readings at the most
-FRAMES_WANTED = 2  # of telemetry, from each board
+READINGS_S = 45.0  # real seconds of readings at the most
+FRAMES_WANTED = 3  # of telemetry, from each board
 ATTACK_S = 6.0
 MAC = bytes.fromhex("70b3d5001000")
 RECORDINGS = ("fast", "slow")
@@ -139,7 +139,7 @@ class Demo:
         return summary
 
     def _tell(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     # the way of an identity
 
@@ -309,7 +309,7 @@ def print_summary(summary: Summary, console: Console) -> None:
             f"   {name}: {used['seconds']:.2f} s of airtime, {used['share_of_duty_cycle']:.1%} of the hour's duty cycle"
         )
     lines.append(f"   {summary.virtual_s / 60:.0f} virtual minutes in {summary.real_s:.0f} s")
-    console.print("6  Summary", *lines, sep="\n", highlight=False, markup=False)
+    console.print("6  Summary", *lines, sep="\n", highlight=False, markup=False, soft_wrap=True)
 
 
 def _clock_time(t: float) -> str:

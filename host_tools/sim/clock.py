@@ -1,4 +1,4 @@
-"""The simulation's clock: one virtual time, shared by every process of a simulation, that may run faster than real time."""
+"""The simulation's clock: one virtual time for all processes of a simulation, which may run faster than real time."""
 
 import os
 import time
