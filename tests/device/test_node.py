@@ -1,5 +1,6 @@
 # The node as a whole, in virtual time: sample, seal, queue, send, listen, act; lost servers, hostile downlinks, power cuts.
-from device.wearable import T, CountingSensor, Wearable
+from device.wearable import CountingSensor, T, Wearable
+
 from sealband.app import App, Every
 from sealband.crypto import cbor
 from sealwire import frame, messages

@@ -4,6 +4,7 @@ import os
 
 from device.fakes import FakeRtc, World
 from device.server import Server
+
 from sealband.app import App, Every
 from sealband.chain import Chain
 from sealband.clock import Clock

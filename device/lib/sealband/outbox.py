@@ -36,7 +36,6 @@ class Outbox:
         self._index = bytearray()  # keys, 7 bytes each, in order
         self._bytes = 0
         self.drops = 0
-        self.damaged = 0  # files that were no frames, removed at start
         self._load()
 
     def __len__(self):
@@ -59,7 +58,8 @@ class Outbox:
             if key is None or key == dropped:
                 remove.append(name)
             elif not frame.OVERHEAD <= size <= frame.FRAME_MAX:
-                self.damaged += 1
+                # no cut does this: flash lost a part of it
+                self._count_drop(key)
                 remove.append(name)
             else:
                 self._insert(key)

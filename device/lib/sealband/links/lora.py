@@ -142,7 +142,7 @@ class LoRa(Link):
         self._ended = None
         symbol_us = (1 << self._now_sf) * 1000 // radio.EU868_BANDWIDTH_KHZ
         symbols = radio.PREAMBLE_LEN + radio.RX_WINDOW_SYMBOLS + _HEADER_SYMBOLS
-        window_ms = 2 * self._margin_ms + symbols * symbol_us // 1000
+        window_ms = 2 * self._margin_ms + symbols * symbol_us // 1000 + 1
         packet = None
         try:
             packet = self._modem.recv(timeout_ms=window_ms)
