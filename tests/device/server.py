@@ -1,4 +1,4 @@
-# The server's side of the frames, for tests of the device on MicroPython: opens uplinks, seals downlinks, remembers what
+# The server's side of the frames, for tests on MicroPython: opens uplinks, seals downlinks, remembers what
 # it stored. Written from sealwire/README.md with the device's own primitives; the host's code is tested elsewhere.
 from sealband import keys
 from sealband.crypto import cbor, ccm

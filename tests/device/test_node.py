@@ -1,4 +1,4 @@
-# The node as a whole, in virtual time: sample, seal, queue, send, listen, act; lost servers, hostile downlinks, power cuts.
+# The node as a whole, in virtual time: sample, seal, queue, send, listen, act; lost servers, hostile downlinks.
 from device.wearable import CountingSensor, T, Wearable
 
 from sealband.app import App, Every
@@ -23,7 +23,7 @@ def test_an_hour_of_readings_arrives_complete_and_in_time():
         assert all(b[0] - a[0] == period for a, b in zip(series, series[1:])), series
         assert all(t % period == 0 for t, _ in series)
     # each value bears the time at which it was measured
-    taken = dict((t // 10 * 10, v) for t, v in w.heart.log)
+    taken = {t // 10 * 10: v for t, v in w.heart.log}
     assert all(taken[t] == v for t, v in heart[5:])
     assert types(w)[0] == messages.STATUS
     assert w.node.faults == 0 and w.node.refused == 0
@@ -50,10 +50,10 @@ def test_first_frame_after_a_cold_start_is_a_status_and_telemetry_waits_for_the_
     assert samples[0][0] < T + 60, "what was measured before the first sync is stamped right"
     times = [t for t, record, _ in samples if record == 1]
     assert all(t >= T for t in times)
+    # also what was measured before the clock was right bears the time at which it was measured
     truth = dict(w.heart.log)
-    for t, record, value in samples:
-        if record == 1:
-            assert truth.get(t, value) == value
+    early = [(t, value) for t, record, value in samples if record == 1 and t in truth and t < T + 300]
+    assert len(early) >= 20 and all(truth[t] == value for t, value in early), early
     assert w.node.batch.lost == 0
 
 
@@ -133,7 +133,6 @@ def test_hostile_downlinks_are_counted_and_never_end_the_loop():
     w = Wearable(send_every_s=60)
     w.run(100)
     good = w.server.sync(0, w.time.server_t())
-    w.node._receive = None
     hostile = [
         b"",
         b"\x00" * 40,

@@ -1,8 +1,8 @@
 # The power fails at every flash and NVS operation of the outbox, each write torn in each way, and again while it
 # recovers: queue, remove on acknowledgement, drop on overflow.
 #
-# What must hold: a frame that was queued is there, whole, until it is acknowledged or a drop is counted; nothing that is
-# not a whole frame is ever given out; a drop is counted once; events are not dropped for telemetry.
+# What must hold: a frame that was queued is there, whole, until it is acknowledged or a drop is counted; nothing that
+# is not a whole frame is ever given out; a drop is counted once; events are not dropped for telemetry.
 # What happened is noted in World.air, which no cut takes back: ("begin", ctr), ("end", ctr, queued), ("ack", ctr).
 import os
 
