@@ -1,35 +1,29 @@
-# board -> app -> node. Without an identity the REPL is left open for the station.
-import board
+# board -> app -> node. Without an identity the REPL is left open for the station, and the heap for enrol.py.
 import machine
 
 from sealband import store
-from sealband.chain import Chain
-from sealband.errors import NotEnrolled
-
-
-# A private key that a power cut left behind during enrolment: finish, and start anew without enrol.py on the heap.
-def settle(records):
-    identity = records.load(store.IDENTITY)
-    if identity is not None and identity[1]:
-        from sealband import enrol
-
-        enrol.settle(records)
-        machine.reset()
 
 
 def main():
     records = store.open_board()
-    settle(records)
-    try:
-        chain = Chain.load(records)
-    except NotEnrolled:
+    identity = records.load(store.IDENTITY)
+    if identity is not None and identity[1]:
+        # a private key that a power cut left behind during enrolment: finish, and start anew with a clean heap
+        from sealband import enrol
+
+        enrol.settle(records)
+        machine.reset()
+    if records.load(store.CHAIN) is None:
         print("sealband: not enrolled")
         return
     import app
+    import board
 
+    from sealband.chain import Chain
     from sealband.node import Node
     from sealband.outbox import Outbox
 
+    chain = Chain.load(records)
     application = app.build(board)
     watchdog = machine.WDT(timeout=application.watchdog_s * 1000) if application.watchdog_s else None
     node = Node(application, records, chain, Outbox(records), watchdog=watchdog, reset_cause=machine.reset_cause())

@@ -40,7 +40,9 @@ def _read(path: Path, trusted: bytes | None) -> TicketFile:
     envvar="SEALBAND_REGISTRY_KEY",
     help="The key that must have signed the tickets, hex.",
 )
-@click.option("--restart/--no-restart", default=True, help="Boot the board anew when it is enrolled.")
+@click.option(
+    "--restart/--no-restart", default=True, help="Restart the board before it is asked and after it is enrolled."
+)
 @json_option
 def enrol(tickets: Path, journal: Path, port: str, registry_key: bytes | None, restart: bool, as_json: bool) -> None:
     """Enrol the board on a port, or finish what was begun with it."""
@@ -48,7 +50,7 @@ def enrol(tickets: Path, journal: Path, port: str, registry_key: bytes | None, r
     with Journal.open(journal) as book:
         if book.recovered:
             remark(book.recovered)
-        done = bench.enrol(Link(port), file, book, restart=restart)
+        done = bench.enrol(Link(port, resume=not restart), file, book, restart=restart)
         left = bench.tickets_left(book, file)
     eui, ticket = done.record.eui.hex(), done.record.ticket_id.hex()
     if as_json:

@@ -100,13 +100,18 @@ class Link:
     Args:
         port: the port's path or name; never one of mpremote's own words.
         mpremote: the command, as an argument list.
+        resume: do without the soft reset before each question. The reset stops the application and empties the heap,
+            which enrolment needs; a board that cannot do it can be asked all the same.
     """
 
-    def __init__(self, port: str, mpremote: Sequence[str] = (sys.executable, "-m", "mpremote")) -> None:
+    def __init__(
+        self, port: str, mpremote: Sequence[str] = (sys.executable, "-m", "mpremote"), *, resume: bool = False
+    ) -> None:
         if not port or port.startswith("-") or not port.isprintable():
             raise LinkError(f"{_shown(port)!r} is not a serial port", "name a port such as /dev/ttyUSB0")
         self.port = port
         self._mpremote = list(mpremote)
+        self._resume = ["resume"] if resume else []
 
     def status(self) -> Status:
         """Ask who the board is.
@@ -137,7 +142,7 @@ class Link:
 
     def _ask(self, call: str, timeout_s: float) -> bytes:
         source = f"import gc\ngc.collect()\nfrom sealband import enrol\n{call}\n"
-        return _answer(self._run(["resume", "exec", source], timeout_s))
+        return _answer(self._run([*self._resume, "exec", source], timeout_s))
 
     def _run(self, words: Sequence[str], timeout_s: float) -> str:
         """What mpremote printed; LinkError if it failed, said too much or took too long."""

@@ -49,11 +49,10 @@ def file(registry: TemporaryRegistry) -> TicketFile:
 
 
 def test_virtual_board_is_enrolled_imported_and_restarted(board: VirtualBoard, registry, file, tmp_path: Path):
-    starts = board.starts
     with Journal.open(tmp_path / "journal") as journal:
         done = bench.enrol(Link(board.port), file, journal)
         assert done.record.eui.hex() == EUI and not done.repeated
-        assert board.starts == starts + 1
+        board.wait_for("running as " + EUI)
         assert bench.enrol(Link(board.port), file, journal, restart=False).repeated
     assert registry.take(tmp_path / "journal").admitted == [EUI]
 

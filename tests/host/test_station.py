@@ -179,7 +179,7 @@ def test_mpremote_is_given_arguments_and_never_a_shell(fake):
     link = fake("import json; sys.stderr.write(json.dumps(sys.argv[1:])); sys.exit(1)")
     with pytest.raises(LinkError) as failed:
         link.status()
-    assert '"connect", "port:/dev/ttyX", "resume", "exec"' in str(failed.value)
+    assert '"connect", "port:/dev/ttyX", "exec"' in str(failed.value)
 
 
 @pytest.mark.parametrize(
@@ -276,17 +276,17 @@ def test_plain_micropython_is_enrolled_through_the_real_mpremote(
 ):
     folder = registry.folder
     with PlainBoard(folder, bytes.fromhex("70b3d5001234")) as board:
-        assert Link(board.port).status() == Status(bytes.fromhex("70b3d5fffe001234"), MODEL, None, False)
-        done = bench.enrol(Link(board.port), file, journal, restart=False)
+        assert Link(board.port, resume=True).status() == Status(bytes.fromhex("70b3d5fffe001234"), MODEL, None, False)
+        done = bench.enrol(Link(board.port, resume=True), file, journal, restart=False)
         assert done.record.eui.hex() == "70b3d5fffe001234"
         board.boot()
-        again = bench.enrol(Link(board.port), file, journal, restart=False)
+        again = bench.enrol(Link(board.port, resume=True), file, journal, restart=False)
         assert again.repeated and again.record == done.record
         # asked directly, the board itself gives the very same bytes, and refuses another ticket
-        data = Link(board.port).enrol(Ticket(done.record.ticket_id, done.record.ticket_pub), bytes(16), 0)
+        data = Link(board.port, resume=True).enrol(Ticket(done.record.ticket_id, done.record.ticket_pub), bytes(16), 0)
         assert data.hex() == journal.entries[-1].body["record"]
         with pytest.raises(BoardRefused) as refused:
-            Link(board.port).enrol(file.tickets[2], bytes(16), 0)
+            Link(board.port, resume=True).enrol(file.tickets[2], bytes(16), 0)
         assert refused.value.code == "other_ticket"
     result = registry.take(journal.path)
     assert result.admitted == ["70b3d5fffe001234"] and result.refused == []

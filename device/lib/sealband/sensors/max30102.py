@@ -143,6 +143,8 @@ class HeartRate(Sensor):
             count = _DEPTH
         samples = self._fifo[: count * _SAMPLE_LEN]
         self._part.read_into(_FIFO_DATA, samples)
+        # It may have run full between the two reads, and reading the data resets the overflow counter ("OVF_COUNTER").
+        stalled = not lost and time.ticks_diff(self._ticks_ms(), self._read_at) >= _FULL_AFTER_MS
         self._read_at = now
         total = 0
         bright = False
@@ -156,6 +158,9 @@ class HeartRate(Sensor):
         if lost:
             self.gaps += 1
             self._pulse.gap()
+        elif stalled:
+            self.gaps += 1
+            self._clear(self._ticks_ms())
         if bright and self._led > _LED_MIN:
             # the converter is at its end: half the light, and what was seen so far is of another scale
             self._led >>= 1
