@@ -116,6 +116,27 @@ def test_sub_bands_have_budgets_of_their_own():
     assert (radio.ledger.used_ms(0), radio.ledger.used_ms(1)) == (3600, 3600)
 
 
+def test_a_budget_that_no_bucket_holds_is_refused():
+    for permille in ((17,), (10, 100)):
+        try:
+            Radio(permille=permille)
+        except ValueError:
+            continue
+        raise AssertionError("accepted")
+    assert Radio(permille=(16,)).send(57600)
+
+
+def test_what_a_cold_start_takes_as_spent_counts_for_the_whole_hour():
+    # the board was on for years before: uptime begins anew, and no bucket ends early
+    radio = Radio(permille=(16,))
+    assert radio.send(57500)
+    radio.cut()
+    cut_ms = radio.true_ms
+    while not radio.ledger.spend(1000):
+        radio.true_ms += 10000
+    assert radio.true_ms - cut_ms >= 3600000
+
+
 def test_deep_sleep_neither_forgets_nor_gives_away():
     radio = Radio()
     for i in range(400):

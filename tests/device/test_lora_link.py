@@ -98,6 +98,7 @@ def test_settings_are_those_of_the_wire_format():
     assert _BASE["bw"] == "125" and _BASE["crc_en"] is True
     assert _BASE["invert_iq_rx"] is True and _BASE["invert_iq_tx"] is False
     bench = Bench(spreading_factor=10, power_dbm=8)
+    assert bench.exchange() == []
     assert bench.modem.settings["sf"] == 10 and bench.modem.settings["output_power"] == 8
     assert bench.link.frame_max == 51
 
@@ -148,6 +149,7 @@ def test_duty_cycle_refuses_before_the_driver_is_asked():
 def test_airtime_that_is_asked_for_is_what_the_driver_computes():
     for sf in range(7, 13):
         bench = Bench(spreading_factor=sf)
+        assert bench.exchange() == []
         for length in (13, 14, 37, 51):
             driver_ms = bench.modem.get_time_on_air_us(length) / 1000
             assert driver_ms <= bench.link._airtime_ms(length) < driver_ms + 1.01
@@ -176,6 +178,76 @@ def test_a_driver_that_fails_costs_airtime_but_not_the_loop():
     assert bench.link.errors == 4
 
 
+class Faulty(Modem):
+    # Fails at one of its methods in one way; a receive that failed leaves it receiving, as the driver does.
+    def __init__(self, bench, where, how):
+        super().__init__(bench)
+        self.receiving = False
+        for name in ("configure", "get_time_on_air_us", "send", "recv", "sleep"):
+            setattr(self, name, self.guarded(name, getattr(super(), name), where, how))
+
+    def guarded(self, name, method, where, how):
+        def call(*args, **more):
+            if self.receiving and name == "configure":
+                raise RuntimeError("Receiving")
+            if name == where:
+                self.receiving = name == "recv"
+                raise how
+            self.receiving = False
+            return method(*args, **more)
+
+        return call
+
+
+def test_no_exception_of_the_driver_gets_out_and_the_next_frame_finds_a_modem_set_up_anew():
+    for where in ("make", "configure", "get_time_on_air_us", "send", "recv", "sleep"):
+        for how in (
+            OSError(5),
+            RuntimeError("BUSY timeout"),
+            ValueError("x"),
+            AssertionError(),
+            KeyError(1),
+            MemoryError(),
+        ):
+            bench = Bench()
+            made = []
+
+            def make(board):
+                made.append(board)
+                if where == "make" and len(made) == 2:
+                    raise how
+                return bench.modem
+
+            bench.link._make = make
+            good, bench.modem = bench.modem, Faulty(bench, where, how)
+            if where == "make":
+                bench.link._modem = None  # as after a fault
+                bench.modem = good
+            else:
+                bench.link._modem = bench.modem
+            for _ in range(2):
+                bench.exchange()
+                assert bench.link.opens_ms() == 0 and bench.link.listen() == []
+            errors = bench.link.errors
+            assert 1 <= errors <= 3, (where, how, errors)
+            bench.link.configure(bench.config)
+            # what was broken is whole again
+            bench.modem = good
+            bench.exchange()
+            good.answer = Packet(b"\xe0answer")
+            assert bench.exchange() == [b"\xe0answer"], (where, how)
+            assert bench.link.errors <= errors + 1 and made
+
+
+def test_a_transmission_that_the_driver_lost_opens_no_window():
+    # poll_send() says False when the chip was reset while it sent
+    bench = Bench()
+    bench.modem.send = lambda packet: False
+    assert not bench.link.send(FRAME)
+    assert bench.link.errors == 1 and bench.link.airtime_ms() == 103
+    assert bench.link.opens_ms() == 0 and bench.link.listen() == [] and bench.modem.windows == []
+
+
 def test_listening_without_having_sent_hears_nothing():
     bench = Bench()
     assert bench.link.listen() == [] and bench.modem.windows == []
@@ -190,7 +262,7 @@ def test_a_board_without_radio_or_with_a_dead_one_says_so():
 
     for board, make in ((NoRadio, None), (Board, dead)):
         try:
-            LoRa(board, make).open(Store(FakeNvs()), Bench(), None, lambda n: 0)
+            LoRa(board, make).open(Store(FakeNvs()), Bench(), Config(Store(FakeNvs())), lambda n: 0)
         except LinkError:
             continue
         raise AssertionError("no LinkError")
@@ -202,6 +274,6 @@ def test_settings_that_change_are_applied_to_the_modem():
     bench.config.change({3: 11, 4: 5})
     bench.link.configure(bench.config)
     assert bench.link.frame_max == 51
+    assert bench.exchange() == []
     assert (bench.modem.settings["sf"], bench.modem.settings["output_power"]) == (11, 5)
-    bench.exchange()
     assert bench.modem.sent[-1][1] == 11

@@ -6,9 +6,9 @@
 # What happened is noted in World.air, which no cut takes back: ("begin", ctr), ("end", ctr, queued), ("ack", ctr).
 import os
 
-from device.fakes import HALF, TEARS, World, sweep, unmount
+from device.fakes import DONE, HALF, TEARS, UNDONE, World, sweep, unmount
 
-from sealband.outbox import EVENT, TELEMETRY, Outbox, _name
+from sealband.outbox import EVENT, REPLY, TELEMETRY, Outbox, _name
 from sealband.store import Store
 
 TIMEOUT_S = 400
@@ -89,6 +89,93 @@ def test_two_cuts_the_second_while_it_recovers_or_goes_on():
     cuts = swept(Outbox, 8, (HALF,), 2)
     print("outbox: %d pairs of cuts and single ones" % cuts)
     assert cuts > 1500
+
+
+def test_epochs_that_end_and_replies_beyond_their_share_at_any_cut():
+    # every frame is queued; then all replies above the eighth and all frames of the epoch before are given up
+    def run(board):
+        board.mount()
+        queue = Outbox(Store(board.nvs), PATH)
+        for ctr in range(len(noted(board, "begin")), 12):
+            board.send(("begin", ctr))
+            queue.put(REPLY if ctr < 10 else TELEMETRY, ctr & 1, ctr, data(ctr))
+            board.send(("end", ctr))
+        queue.expire(1)
+        unmount()
+
+    def check(board):
+        board.mount()
+        for _ in range(2):
+            queue = Outbox(Store(board.nvs), PATH)
+            there = [key[2] for key in queue.keys()]
+            for key in queue.keys():
+                assert queue.read(key) == data(key[2])
+            begun, ended = len(noted(board, "begin")), len(noted(board, "end"))
+            assert ended <= len(there) + queue.drops <= begun, (there, queue.drops)
+        queue.expire(1)
+        assert ended <= len(queue) + queue.drops <= begun and all(key[1] == 1 for key in queue.keys())
+        unmount()
+
+    cuts = sweep(World(flash=True), run, check, (UNDONE, DONE), 1)
+    print("outbox, given up: %d cuts" % cuts)
+    assert cuts > 150
+
+
+def test_frames_that_flash_lost_a_part_of_are_counted_once_at_any_cut_of_the_start():
+    world = World(flash=True)
+    world.mount()
+    queue = Outbox(Store(world.nvs), PATH)
+    for ctr in range(6):
+        queue.put(TELEMETRY, 0, ctr, data(ctr))
+    for ctr in (1, 3, 4):
+        with open("%s/%x%08x%04x" % (PATH, TELEMETRY, 0, ctr), "wb") as file:
+            file.write(b"\xe0" * 5)
+    unmount()
+
+    def run(board):
+        board.mount()
+        Outbox(Store(board.nvs), PATH)
+        unmount()
+
+    def check(board):
+        run(board)
+        board.mount()
+        queue = Outbox(Store(board.nvs), PATH)
+        assert [key[2] for key in queue.keys()] == [0, 2, 5]
+        assert queue.drops == 3, "3 dropped, %d counted" % queue.drops
+        unmount()
+
+    cuts = sweep(world, run, check, depth=2)
+    print("outbox, damaged: %d cuts" % cuts)
+    assert cuts > 300
+
+
+def test_retire_leaves_no_frame_of_the_old_identity_uncounted_at_any_cut():
+    # a record that outlives its identity would hide a frame of the next one, whose counters begin at 0 again
+    world = World(flash=True)
+    world.mount()
+    queue = Outbox(Store(world.nvs), PATH, frames_max=1)
+    for ctr in range(2):
+        queue.put(TELEMETRY, 0, ctr, data(ctr))
+    unmount()
+
+    def run(board):
+        board.mount()
+        Outbox(Store(board.nvs), PATH).erase()
+        unmount()
+
+    def check(board):
+        run(board)
+        board.mount()
+        queue = Outbox(Store(board.nvs), PATH)
+        assert len(queue) == 0 and queue.drops == 0 and os.listdir(PATH) == [] and not board.nvs.dump()
+        assert queue.put(TELEMETRY, 0, 0, data(0))
+        assert len(Outbox(Store(board.nvs), PATH)) == 1
+        unmount()
+
+    cuts = sweep(world, run, check, depth=2)
+    print("outbox, retired: %d cuts" % cuts)
+    assert cuts > 40
 
 
 class RemovesFirst(Outbox):

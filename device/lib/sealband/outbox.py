@@ -56,15 +56,16 @@ class Outbox:
             key = _parse(name)
             size = entry[3] if len(entry) > 3 else os.stat(self._file(name))[6]
             if key is None or key == dropped:
-                remove.append(name)
+                remove.append((name, None))
             elif not frame.OVERHEAD <= size <= frame.FRAME_MAX:
-                # no cut does this: flash lost a part of it
-                self._count_drop(key)
-                remove.append(name)
+                remove.append((name, key))
             else:
                 self._insert(key)
                 self._bytes += size
-        for name in remove:
+        for name, key in remove:
+            if key:
+                # no cut does this: flash lost a part of it
+                self._count_drop(key)
             self._discard(self._file(name))
 
     def _discard(self, path):

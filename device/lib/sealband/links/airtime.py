@@ -19,6 +19,8 @@ _BUCKET_S = const(60)
 _BUCKETS = const(64)  # the present minute and the 63 before it
 _HOUR_MS = const(3600000)
 _STEP_MS = const(1000)  # how far ahead is reserved at a time
+_PERMILLE_MAX = const(16)  # a bucket has 16 bits, and must hold the whole budget after a cold start
+_STATE_LEN = const(4 + 2 * 64)  # of a band in RTC memory, which only this chip reads: in its own byte order
 
 
 # Time on air in ms, rounded up: explicit header, CRC (SX1261/2 datasheet 6.1.4; the same in SX1276's 4.1.1.6).
@@ -37,7 +39,9 @@ class Airtime:
         self._store = store
         self._uptime = uptime  # a function: monotonic seconds, also through deep sleep
         self._budget_ms = [_HOUR_MS * share // 1000 for share in permille]
-        self._spent = [array("H", bytes(2 * _BUCKETS)) for _ in permille]  # ms in a minute: at most 60,000
+        if max(permille) > _PERMILLE_MAX:
+            raise ValueError("a duty cycle of at most %d permille" % _PERMILLE_MAX)
+        self._spent = [array("H", bytes(2 * _BUCKETS)) for _ in permille]  # ms in a minute
         self._reserved = [0] * len(permille)
         self._minute = uptime() // _BUCKET_S
         if not self._resume():
@@ -45,18 +49,16 @@ class Airtime:
 
     def _resume(self):
         state = self._store.rtc_take("air")
-        size = 2 * _BUCKETS + 4
-        if not state or len(state) != 4 + size * len(self._spent):
+        if not state or len(state) != 4 + _STATE_LEN * len(self._spent):
             return False
         minute = struct.unpack(">I", state)[0]
         if minute > self._minute:
             return False  # uptime did not go on
         self._minute = minute
-        for band, spent in enumerate(self._spent):
-            at = 4 + size * band
-            for i in range(_BUCKETS):
-                spent[i] = struct.unpack(">H", state[at + 2 * i : at + 2 * i + 2])[0]
-            self._reserved[band] = struct.unpack(">I", state[at + 2 * _BUCKETS : at + size])[0]
+        for band in range(len(self._spent)):
+            at = 4 + _STATE_LEN * band
+            self._reserved[band] = struct.unpack_from(">I", state, at)[0]
+            self._spent[band] = array("H", state[at + 4 : at + _STATE_LEN])
         return True
 
     def _cold_start(self):
@@ -64,24 +66,15 @@ class Airtime:
         for band in range(len(self._spent)):
             if record is None:
                 continue  # a new board: nothing was ever sent
+            reserved = self._budget_ms[band]  # of another version: wait an hour
             if len(record) == 4 * len(self._spent):
-                reserved = struct.unpack(">I", record[4 * band : 4 * band + 4])[0]
-            else:
-                reserved = self._budget_ms[band]  # of another version: wait an hour
+                reserved = min(reserved, struct.unpack_from(">I", record, 4 * band)[0])
             self._reserved[band] = reserved
             self._put(band, reserved)
 
-    # ms in the present minute's bucket, the rest in the minutes before: a bucket holds 16 bits
+    # into the present minute's bucket
     def _put(self, band, ms):
-        spent = self._spent[band]
-        i = self._minute
-        while ms > 0:
-            part = min(ms, 60000 - spent[i % _BUCKETS])
-            spent[i % _BUCKETS] += part
-            ms -= part
-            i -= 1
-            if i <= self._minute - _BUCKETS:
-                break
+        self._spent[band][self._minute % _BUCKETS] += ms
 
     def _roll(self):
         minute = self._uptime() // _BUCKET_S
@@ -132,5 +125,5 @@ class Airtime:
         self._roll()
         state = struct.pack(">I", self._minute)
         for band, spent in enumerate(self._spent):
-            state += struct.pack(">%dH" % _BUCKETS, *spent) + struct.pack(">I", self._reserved[band])
+            state += struct.pack(">I", self._reserved[band]) + bytes(spent)
         self._store.rtc_put("air", state)

@@ -70,7 +70,8 @@ class LoRa(Link):
         self._ledger = None
         self._channel = 0
         self._sf = 7
-        self._now_sf = 7  # what the modem is set to
+        self._now_sf = 7  # of the last frame
+        self._power_dbm = radio.EU868_POWER_DBM
         self._ended = None  # ticks_ms of the end of the last transmission
         self.rssi = None  # of the last frame heard
         self.errors = 0
@@ -81,18 +82,29 @@ class LoRa(Link):
         # a fleet that wakes together does not meet on one channel
         self._channel = random(len(radio.EU868_CHANNELS_KHZ))
         self._random = random
+        self.configure(settings)
         try:
             self._modem = self._make(self._board)
         except Exception as error:
             # the driver, the bus or the board's power supply, each with its own errors
             raise LinkError("no radio: %r" % error)
-        self.configure(settings)
 
+    # holds from the next frame on
     def configure(self, settings):
         self._sf = settings.spreading_factor
-        self._now_sf = self._sf
+        self._power_dbm = settings.power_dbm
         self.frame_max = radio.EU868_FRAME_MAX[self._sf]
-        self._modem.configure({"sf": self._sf, "output_power": settings.power_dbm})
+
+    # The driver failed. Put the chip to sleep if it still obeys, and set it up anew for the next frame: it may have
+    # lost its power, and a driver that failed while receiving refuses all settings from then on.
+    def _fault(self):
+        self.errors += 1
+        self._ended = None
+        modem, self._modem = self._modem, None
+        try:
+            modem.sleep()
+        except Exception:
+            pass  # counted already
 
     # The data rate for a frame: the set one, or, for one that was sealed for a faster one, the slowest that carries it.
     def _rate(self, frame_len):
@@ -118,16 +130,28 @@ class LoRa(Link):
         self._now_sf = self._rate(len(frame))
         # another channel each time: one that is jammed or taken costs a third of the frames, not all
         self._channel = (self._channel + 1 + self._random(2)) % len(radio.EU868_CHANNELS_KHZ)
+        # whatever the driver raises, it must not end the node's work
         try:
-            self._modem.configure({"sf": self._now_sf, "freq_khz": radio.EU868_CHANNELS_KHZ[self._channel]})
-            driver_ms = self._modem.get_time_on_air_us(len(frame)) // 1000 + 1
+            if self._modem is None:
+                self._modem = self._make(self._board)
+            self._modem.configure(
+                {
+                    "sf": self._now_sf,
+                    "freq_khz": radio.EU868_CHANNELS_KHZ[self._channel],
+                    "output_power": self._power_dbm,
+                }
+            )
+            driver_ms = (self._modem.get_time_on_air_us(len(frame)) + 999) // 1000
             # taken out of the budget before the first symbol, and not given back if the driver fails half way
             if not self._ledger.spend(max(driver_ms, self._airtime_ms(len(frame)))):
                 return False
-            self._ended = self._modem.send(frame)
-        except (OSError, RuntimeError, ValueError):
-            self.errors += 1
+            ended = self._modem.send(frame)
+        except Exception:
+            ended = None
+        if type(ended) is not int:  # False: the driver found no transmission to wait for
+            self._fault()
             return False
+        self._ended = ended
         return True
 
     def opens_ms(self):
@@ -147,8 +171,8 @@ class LoRa(Link):
         try:
             packet = self._modem.recv(timeout_ms=window_ms)
             self._modem.sleep()
-        except (OSError, RuntimeError):
-            self.errors += 1
+        except Exception:
+            self._fault()
         if packet is None:
             return []
         self.rssi = packet.rssi
