@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SPEED = 20.0
 READINGS_S = 45.0  # real seconds of readings at the most
-FRAMES_WANTED = 3  # of telemetry, from each board
+FRAMES_WANTED = 2  # of telemetry, from each board
 ATTACK_S = 6.0
 MAC = bytes.fromhex("70b3d5001000")
 RECORDINGS = ("fast", "slow")

@@ -61,7 +61,7 @@ def group() -> None:
     help="Compile this folder of device code and put it into the flash first.",
 )
 @click.option("--ether", type=HostPort(), help="The radio medium, as `sealband sim ether` prints it.")
-@click.option("--heap", default="64wK", show_default=True, help="As MicroPython's -X heapsize=.")
+@click.option("--heap", default="80wK", show_default=True, help="As MicroPython's -X heapsize=.")
 @click.option("--seed", type=int, help="Of the wearer; default: made from the name.")
 @click.option(
     "--speed",

@@ -42,6 +42,9 @@ from host_tools.sim.terminal import Terminal
 PWRON, HARD, WDT, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()
 WAKE_PIN, WAKE_EXT1, WAKE_TIMER = 2, 3, 4  # machine.wake_reason()
 FLASH_SIZE = 0x200000
+# 64wK, what 64 KiB are on the chip, for the application; the rest is the share of the simulated modules, which on the
+# chip are C and take none (tests/host/test_sim_board.py measures it)
+HEAP = "80wK"
 MODULES = Path(__file__).with_name("micropython")
 LINES_KEPT = 5000
 COMMAND_S = 10.0
@@ -69,7 +72,8 @@ class VirtualBoard:
         parts: on its I2C buses.
         adc: pin → what returns microvolts there.
         ether: address of the ether's server; without one the radio is alone.
-        heap: MicroPython's heap, as `-X heapsize=` takes it; "64wK" is what 64 KiB are on the chip.
+        heap: MicroPython's heap, as `-X heapsize=` takes it; "80wK" is what 64 KiB are on the chip, and the share of
+            the simulated modules.
         interpreter: MicroPython; default: `find_micropython()`.
         flash_size: of the file system's partition in bytes.
         on_line: called with each line of the console, from the board's thread.
@@ -88,7 +92,7 @@ class VirtualBoard:
         parts: Sequence[Part] = (),
         adc: Mapping[int, Callable[[], int]] | None = None,
         ether: tuple[str, int] | None = None,
-        heap: str = "64wK",
+        heap: str = HEAP,
         interpreter: str | None = None,
         flash_size: int = FLASH_SIZE,
         on_line: Callable[[str], None] | None = None,

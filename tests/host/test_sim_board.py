@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from host_tools.sim.board import BoardError, VirtualBoard
+from host_tools.sim.board import HEAP, BoardError, VirtualBoard
 from host_tools.sim.clock import SimClock
+from host_tools.sim.interpreter import find_micropython
 from host_tools.sim.parts import Fault, Nack, RegisterPart
 from tests.support.boards import MAC, BoardMaker, interpreters, scripted
 from tests.support.micropython import ROOT
@@ -613,3 +614,25 @@ def test_output_that_nobody_reads_does_not_stop_the_board(make: BoardMaker) -> N
     script = "for i in range(3000): print('line', i, '.' * 100)\nprint('through')"
     with make(script) as board:
         board.wait_for("through", 30.0)
+
+
+def test_share_of_the_simulated_modules_in_the_heap_is_what_a_board_gets_for_them(make: BoardMaker) -> None:
+    bare = subprocess.run(
+        [find_micropython(), "-X", "heapsize=64wK", "-c", "import gc; gc.collect(); print(gc.mem_alloc())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = """
+import gc, time, machine, esp32, lora
+machine.Pin(1); machine.unique_id(); machine.RTC().memory(); machine.I2C; machine.ADC; machine.SPI; machine.WDT
+esp32.NVS("x"); lora.SX1262; time.sleep_ms(1)
+gc.collect()
+print("allocated", gc.mem_alloc())
+"""
+    with make(loaded) as board:
+        allocated = int(board.wait_for("allocated").split()[1])
+    share_wk = (allocated - int(bare.stdout)) / 2048  # 1wK is 2 KiB where a word has eight bytes
+    print(f"simulated modules: {share_wk:.1f}wK")
+    # neither less than they take nor a gift to the application
+    assert share_wk <= int(HEAP.removesuffix("wK")) - 64 <= share_wk + 3
