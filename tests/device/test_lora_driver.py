@@ -1,0 +1,264 @@
+# The LoRa link on the simulated `lora` package itself, set up by the link's own modem(): what reaches the air in a
+# simulated day, counted by the regulator's rule from what the driver hands over, and the receive window's settings.
+# No board: the package's line to the supervisor ends in this test, and so does the clock that it tells times by.
+import gc
+import struct
+import time
+
+import lora
+from device.fakes import FakeNvs, FakeRtc
+
+from sealband.clock import Clock
+from sealband.config import Config
+from sealband.links.lora import LoRa
+from sealband.store import Store
+from sealwire import radio
+
+HEAP = "8M"
+TIMEOUT_S = 300
+HOUR_MS = 3600000
+DAY_MS = 86400000
+LIMIT_MS = 36000  # 1 % of an hour: ETSI EN 300 220-2, band M
+
+_PARAMS = ">IBIBHBbH"
+
+
+class Board:
+    RADIO = {
+        "chip": "SX1262",
+        "region": "EU868",
+        "spi": 1,
+        "baudrate_hz": 2000000,
+        "sck": 5,
+        "mosi": 27,
+        "miso": 19,
+        "cs": 18,
+        "busy": 32,
+        "dio1": 33,
+        "reset": 23,
+        "dio2_rf_sw": True,
+        "dio3_tcxo_mv": 1800,
+    }
+
+    @staticmethod
+    def power():
+        pass
+
+
+# Semtech SX1261/2 datasheet 6.1.4, in floating point
+def airtime_ms(sf, bw_hz, coding_rate, preamble_len, crc, length):
+    symbol_ms = 1000 * (1 << sf) / bw_hz
+    per_symbol = 4 * (sf - 2 if symbol_ms >= 16 else sf)
+    bits = max(0, 8 * length + 16 * crc - 4 * sf + 28)
+    whole = int(bits // per_symbol) + (bits % per_symbol > 0)
+    return symbol_ms * (preamble_len + 4.25 + 8 + whole * coding_rate)
+
+
+class Air:
+    # virtual time, and what the driver's requests come to (their letters: host_tools/sim/peripherals.py)
+    def __init__(self):
+        self.ns = 0
+        self.sent = []  # (begin, end) in ms
+        self.uplink = None  # the last one: kHz, SF, inverted IQ, dBm, sync word, frame
+        self.window = None  # the last one: begin in ms, time-out, kHz, SF, inverted IQ
+        self.answer = None  # (ms after the end of the uplink, frame)
+        self.uptime_ms = 0
+        self.nvs = FakeNvs()
+        self.rtc = FakeRtc()
+        self.boot(False)
+
+    def __enter__(self):
+        self.kept = lora._call, time._time_ns, time._sleep
+        lora._call, time._time_ns, time._sleep = self.call, lambda: self.ns, self.pass_s
+        return self
+
+    def __exit__(self, *_):
+        lora._call, time._time_ns, time._sleep = self.kept
+
+    def pass_s(self, seconds):
+        self.ns += int(seconds * 1000000000 + 0.5)
+
+    def ms(self):
+        return self.ns / 1000000
+
+    def call(self, op, data=b"", size=64):
+        if op == b"T":
+            begin_ns = struct.unpack_from(">q", data)[0]
+            hz, sf, bw_hz, coding_rate, preamble_len, flags, dbm, syncword = struct.unpack_from(_PARAMS, data, 8)
+            frame = data[8 + struct.calcsize(_PARAMS) :]
+            last = airtime_ms(sf, bw_hz, coding_rate, preamble_len, flags & 1, len(frame))
+            self.sent.append((begin_ns / 1000000, begin_ns / 1000000 + last))
+            self.uplink = (hz // 1000, sf, flags >> 1 & 1, dbm, syncword, frame)
+            return struct.pack(">q", begin_ns + int(last * 1000000))
+        if op == b"L":
+            begin_ns, timeout_ms, _ = struct.unpack_from(">qiB", data)
+            hz, sf, _, _, _, flags, _, _ = struct.unpack_from(_PARAMS, data, 13)
+            self.window = (begin_ns / 1000000, timeout_ms, hz // 1000, sf, flags >> 1 & 1)
+            return b""
+        if op == b"W":
+            begin_ms, timeout_ms, khz, sf, inverted = self.window
+            if self.answer and inverted:
+                at_ms = self.sent[-1][1] + self.answer[0]
+                # heard if the receiver is on for twelve of the preamble's symbols at least, with the header
+                symbol_ms = (1 << sf) / 125
+                if begin_ms <= at_ms and at_ms + (8 + 4.25 + 8) * symbol_ms <= begin_ms + timeout_ms:
+                    end_ns = int(1000000 * (at_ms + airtime_ms(sf, 125000, 5, 8, 0, len(self.answer[1]))))
+                    self.ns = max(self.ns, end_ns)
+                    return struct.pack(">BqhhB", 2, end_ns, -101, 20, 1) + self.answer[1]
+            self.ns += timeout_ms * 1000000
+            return b"\x00"
+        assert op == b"Y", op
+        return b""
+
+    # a start of the board: what main.py and the node make of it
+    def boot(self, from_deep_sleep, state=None, **settings):
+        self.store = Store(self.nvs, self.rtc, from_deep_sleep)
+        # the chip's own clock goes on in deep sleep, in whole seconds
+        self.clock = Clock(self.store, time.ticks_ms, lambda: self.ns // 1000000000)
+        if state:
+            self.clock.restore(state)
+        self.config = Config(self.store, settings)
+        self.link = LoRa(Board)
+
+    def open(self):
+        self.link.open(self.store, self.clock, self.config, self.random)
+
+    def sleep(self, seconds, **settings):
+        self.link.suspend()
+        state = self.clock.state()
+        self.store.rtc_flush()
+        self.pass_s(seconds)
+        self.boot(True, state, **settings)
+        self.open()
+
+    def cut(self, **settings):
+        self.rtc = FakeRtc()
+        self.boot(False, **settings)
+        self.open()
+
+    seed = 11
+
+    def random(self, n):
+        self.seed = (self.seed * 1103515245 + 12345) & 0x7FFFFFFF
+        return (self.seed >> 9) % n
+
+    # one frame if the link takes it, and its window
+    def exchange(self, frame):
+        before = len(self.sent)
+        wait_ms = self.link.wait_ms(len(frame))
+        if not self.link.send(frame):
+            assert len(self.sent) == before, "refused and sent all the same"
+            return None
+        assert wait_ms == 0 and len(self.sent) == before + 1
+        while self.link.opens_ms() > 0:
+            self.pass_s(self.link.opens_ms() / 1000)
+        return self.link.listen()
+
+    # the most that was on the air in an hour, wherever the hour begins: where a transmission begins or ends
+    def worst_hour_ms(self):
+        worst = 0
+        first = 0
+        inside = 0
+        for begin, end in self.sent:
+            inside += end - begin
+            # of the hour that ends with this transmission
+            while self.sent[first][1] <= end - HOUR_MS:
+                inside -= self.sent[first][1] - self.sent[first][0]
+                first += 1
+            cut = max(0, end - HOUR_MS - self.sent[first][0])
+            worst = max(worst, inside - cut)
+        return worst
+
+
+def frame(i, length):
+    return b"\xe0" + bytes(((i + k) & 0xFF for k in range(length - 1)))
+
+
+def a_day(each, **settings):
+    with Air() as air:
+        air.boot(False, **settings)
+        air.open()
+        refused = 0
+        i = 0
+        while air.ms() < DAY_MS:
+            i += 1
+            if air.exchange(frame(i, 51)) is None:
+                refused += 1
+            assert air.link.errors == 0
+            each(air, i)
+            if i % 256 == 0:
+                gc.collect()
+        return air, refused
+
+
+def test_a_day_of_too_many_frames_keeps_to_the_duty_cycle_and_uses_it():
+    air, refused = a_day(lambda air, i: air.pass_s(1), spreading_factor=9)
+    worst = air.worst_hour_ms()
+    print("a day awake: %d frames, %d refused, worst hour %d ms" % (len(air.sent), refused, worst))
+    assert refused > 1000 and LIMIT_MS * 9 // 10 < worst <= LIMIT_MS
+    total = sum(end - begin for begin, end in air.sent)
+    assert total > 24 * LIMIT_MS * 9 // 10
+
+
+def test_a_day_of_deep_sleeps_keeps_to_the_duty_cycle_and_uses_it():
+    air, refused = a_day(lambda air, i: air.sleep(11.7 + i % 7, spreading_factor=10), spreading_factor=10)
+    worst = air.worst_hour_ms()
+    print("a day of deep sleeps: %d frames, %d refused, worst hour %d ms" % (len(air.sent), refused, worst))
+    assert refused > 1000 and LIMIT_MS * 9 // 10 < worst <= LIMIT_MS
+
+
+def test_a_day_of_power_cuts_gains_no_airtime():
+    def each(air, i):
+        air.pass_s(2)
+        if i % 11 == 0:
+            air.cut(spreading_factor=9)
+        elif i % 5 == 0:
+            air.sleep(7, spreading_factor=9)
+        if i % 400 == 0:
+            air.pass_s(4000)  # off the shelf again
+
+    air, refused = a_day(each, spreading_factor=9)
+    worst = air.worst_hour_ms()
+    print("a day of power cuts: %d frames, %d refused, worst hour %d ms" % (len(air.sent), refused, worst))
+    assert refused > 100 and len(air.sent) > 100 and worst <= LIMIT_MS
+
+
+def test_the_count_of_this_test_sees_a_link_that_forgets_what_it_sent():
+    def each(air, i):
+        air.pass_s(2)
+        air.nvs = FakeNvs()
+        air.cut(spreading_factor=9)
+
+    with Air() as air:
+        air.boot(False, spreading_factor=9)
+        air.open()
+        while air.ms() < 2 * HOUR_MS:
+            air.exchange(frame(0, 51))
+            each(air, 0)
+        assert air.worst_hour_ms() > LIMIT_MS
+
+
+def test_an_answer_is_heard_from_rx1_delay_on_with_inverted_iq_at_every_data_rate():
+    for sf in range(7, 13):
+        for late_ms in (-40, 0, 40):
+            with Air() as air:
+                air.boot(False, spreading_factor=sf)
+                air.open()
+                air.answer = (radio.RX1_DELAY_MS + late_ms, b"\xe0answer")
+                assert air.exchange(frame(1, 51)) == [b"\xe0answer"], (sf, late_ms)
+                khz, up_sf, inverted, dbm, syncword, sent = air.uplink
+                assert (up_sf, inverted, dbm, syncword, sent) == (sf, 0, 14, 0x34, frame(1, 51))
+                assert air.window[2:] == (khz, sf, 1)
+                assert air.link.rssi == -101
+
+
+def test_what_comes_too_early_or_much_too_late_is_not_waited_for():
+    for sf in (7, 12):
+        for late_ms in (-4000, -1000, 3000):
+            with Air() as air:
+                air.boot(False, spreading_factor=sf)
+                air.open()
+                air.answer = (radio.RX1_DELAY_MS + late_ms, b"\xe0answer")
+                begun = air.ms()
+                assert air.exchange(frame(1, 51)) == []
+                assert air.ms() - begun < airtime_ms(sf, 125000, 5, 8, 1, 51) + radio.RX1_DELAY_MS + 1700
