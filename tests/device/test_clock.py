@@ -2,6 +2,7 @@
 from device.fakes import FakeNvs
 
 from sealband.clock import Clock
+from sealband.crypto import cbor
 from sealband.store import Store
 
 T = 60_000_000
@@ -119,6 +120,20 @@ def test_time_goes_on_through_deep_sleep():
     assert clock.valid and clock.now() == T + 610 and clock.uptime() == 610
     chip.wait(5)
     assert clock.now() == T + 615
+
+
+def test_a_server_that_corrects_its_clock_is_believed_by_a_board_that_sleeps_after_each_frame():
+    chip = Chip()
+    clock = chip.clock()
+    clock.sync(T + 90000)  # a day too late
+    answers = []
+    for i in range(1, 4):
+        state = cbor.decode(cbor.encode(clock.state()))
+        chip.base_s += 600
+        clock = chip.clock()
+        clock.restore(state)
+        answers.append(clock.sync(T + 600 * i))
+    assert answers == [None, -90000, 0] and clock.now() == T + 1800
 
 
 def test_flash_is_written_once_an_hour_at_most():

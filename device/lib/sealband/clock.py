@@ -87,10 +87,10 @@ class Clock:
     # what goes on after deep sleep
     def state(self):
         uptime_ms = self.uptime_ms()
-        return [uptime_ms, int(self._system_s()), self._offset, self._synced_at, self.valid]
+        return [uptime_ms, int(self._system_s()), self._offset, self._synced_at, self.valid, self._doubtful]
 
     # After deep sleep, during which only the chip's clock ran.
     def restore(self, state):
-        self._uptime_ms, slept_at, self._offset, self._synced_at, self.valid = state
+        self._uptime_ms, slept_at, self._offset, self._synced_at, self.valid, self._doubtful = state
         self._uptime_ms += max(0, int(self._system_s()) - slept_at) * 1000
         self._last_ticks = self._ticks_ms()
