@@ -6,7 +6,7 @@ from sealband.sensors.max30102 import HeartRate
 from sealband.sensors.tmp117 import SkinTemperature
 from sealwire.records import BATTERY_VOLTAGE
 
-LOW_BATTERY = 3  # sealwire.messages.EVENTS
+LOW_BATTERY = 3  # sealwire.names.EVENTS
 
 
 def build(board):

@@ -25,7 +25,8 @@ from host_tools.sim.ether import EtherClient, Transmission
 from host_tools.sim.site import Site
 from host_tools.sim.wearer import Wearer
 from sealwire import records
-from sealwire.messages import EPOCH_2025, EVENTS
+from sealwire.messages import EPOCH_2025
+from sealwire.names import EVENTS
 from sealwire.radio import EU868_DUTY_PERMILLE
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import cbor2
 
-from sealwire import messages
+from sealwire import messages, names
 from sealwire.frame import CTR_MAX, FRAME_MAX, OVERHEAD
 from sealwire.records import RECORD_MAX
 
@@ -80,7 +80,7 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened once; `event` is an id of `sealwire.messages.EVENTS` or the application's own."""
+    """Something that happened once; `event` is an id of `sealwire.names.EVENTS` or the application's own."""
 
     TYPE: ClassVar[int] = messages.EVENT
     t: int
@@ -94,7 +94,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a device says of itself; keys of `sealwire.messages.STATUS_NAMES`, unknown ones kept by number."""
+    """What a device says of itself; keys of `sealwire.names.STATUS_NAMES`, unknown ones kept by number."""
 
     TYPE: ClassVar[int] = messages.STATUS
     t: int
@@ -265,8 +265,8 @@ def _status(body: list[Any]) -> Status:
         if number == messages.STATUS_RUNNING:
             if not isinstance(value, bytes) or len(value) != RUNNING_LEN:
                 raise MessageError("the running digest in a status is not 8 bytes")
-        elif number in messages.STATUS_NAMES:
-            _integer(value, 0, TIME_MAX_S, f"status {messages.STATUS_NAMES[number]}")
+        elif number in names.STATUS_NAMES:
+            _integer(value, 0, TIME_MAX_S, f"status {names.STATUS_NAMES[number]}")
         fields[number] = value
     return Status(t, fields)
 

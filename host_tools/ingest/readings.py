@@ -19,7 +19,8 @@ from host_tools.ingest.models import Frame
 from host_tools.ingest.store import Payloads
 from provisioning.registry.vault import VaultError
 from sealwire import records
-from sealwire.messages import EPOCH_2025, EVENT, EVENTS, TELEMETRY
+from sealwire.messages import EPOCH_2025, EVENT, TELEMETRY
+from sealwire.names import EVENTS
 
 _COLUMNS = (
     "pk",

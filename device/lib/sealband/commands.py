@@ -2,7 +2,6 @@
 # not exactly as the wire format has it is refused whole, and counted. Opens nothing and sends nothing itself.
 from micropython import const
 
-from sealband import log as events
 from sealband.config import SettingsError
 from sealband.crypto import cbor
 from sealband.errors import StoreError
@@ -40,7 +39,7 @@ class Commands:
                 node.refuse()
             return
         code = self._command(epoch, kind, items)
-        node.log.note(events.COMMAND, kind, code)
+        node.log.note("command", kind, code)
         if code != messages.RESULT_DONE:
             node.refuse()
         if kind != messages.REPORT or code != messages.RESULT_DONE:
@@ -58,23 +57,23 @@ class Commands:
         was_valid = node.clock.valid
         moved = node.clock.sync(t)
         if moved is None:
-            node.log.note(events.CLOCK_REFUSED)
+            node.log.note("clock refused")
         else:
             if not was_valid or abs(moved) >= _MOVED_MIN_S:
                 node.clock_moved(moved)
             if moved:
-                node.log.note(events.SYNCED, moved)
+                node.log.note("synced", moved)
         count = node.outbox.acknowledge(epoch, newest, bitmap)
         if count:
-            node.log.note(events.ACKNOWLEDGED, count)
+            node.log.note("acknowledged", count)
         try:
             node.chain.acknowledged(node.clock.now() if node.clock.valid else None, epoch)
         except StoreError:
-            node.log.note(events.STORE_FAILED)
+            node.log.note("store failed")
         if epoch == node.chain.epoch and epoch:
             # the server has this epoch's keys, so it has none older than the one before
             if node.outbox.expire(epoch - 1):
-                node.log.note(events.DROPPED, node.outbox.drops)
+                node.log.note("dropped", node.outbox.drops)
         return True
 
     # the result code
@@ -97,11 +96,11 @@ class Commands:
                     return messages.RESULT_MALFORMED
                 if not node.chain.rekey(items[1], node.clock.now() if node.clock.valid else None, epoch):
                     return messages.RESULT_OUT_OF_RANGE
-                node.log.note(events.EPOCH, node.chain.epoch)
+                node.log.note("epoch", node.chain.epoch)
                 return messages.RESULT_DONE
         except SettingsError as error:
             return error.code
         except StoreError:
-            node.log.note(events.STORE_FAILED)
+            node.log.note("store failed")
             return messages.RESULT_FAILED
         return messages.RESULT_UNSUPPORTED

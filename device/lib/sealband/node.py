@@ -10,7 +10,6 @@ import time
 
 from micropython import const
 
-from sealband import log as events
 from sealband import seal
 from sealband.batch import Batch
 from sealband.clock import Clock
@@ -91,7 +90,7 @@ class Node:
         self._status_at = now
         # a ward whose power comes back must not speak all at once
         self.session.backoff.hold(self.clock.uptime_ms(), _START_SPREAD_MS)
-        self.log.note(events.BOOT, self._reset_cause)
+        self.log.note("boot", self._reset_cause)
 
     def _resume(self):
         data = self._store.rtc_take("node")
@@ -146,7 +145,7 @@ class Node:
             try:
                 link.open(self._store, self.clock, self.config, self._random)
             except LinkError:
-                self.log.note(events.LINK_FAILED, self.app.links.index(link))
+                self.log.note("link failed", self.app.links.index(link))
                 continue
             self._closed.remove(link)
         self.links = [link for link in self.app.links if link not in self._closed]
@@ -259,7 +258,7 @@ class Node:
     # our own code raised: count it, and do not spin
     def fault(self, error):
         self.faults += 1
-        self.log.note(events.FAULT, self.faults)
+        self.log.note("fault", self.faults)
         if self.app.echo:
             import sys
 
@@ -277,9 +276,9 @@ class Node:
             self._advance_at = now + _ADVANCE_EVERY_S
             try:
                 if self.chain.advance(now):
-                    self.log.note(events.EPOCH, self.chain.epoch)
+                    self.log.note("epoch", self.chain.epoch)
             except StoreError:
-                self.log.note(events.STORE_FAILED)
+                self.log.note("store failed")
         if now >= self._status_at:
             self._status_at = now + self.config.status_every_s
             self.report()
@@ -313,18 +312,18 @@ class Node:
         try:
             ctr, data = seal.seal(self.chain, plaintext)
         except ChainStopped:
-            self.log.note(events.CHAIN_STOPPED, self.chain.epoch)
+            self.log.note("chain stopped", self.chain.epoch)
             return False
         except StoreError:
-            self.log.note(events.STORE_FAILED)
+            self.log.note("store failed")
             return False
         except SealError:
             return False  # too long for any frame
         drops = self.outbox.drops
         self.outbox.put(priority, self.chain.epoch, ctr, data)
-        self.log.note(events.SEALED, priority, len(data), ctr)
+        self.log.note("sealed", priority, len(data), ctr)
         if self.outbox.drops > drops:
-            self.log.note(events.DROPPED, self.outbox.drops)
+            self.log.note("dropped", self.outbox.drops)
         return True
 
     # Something happened that must not wait: sealed at once, sent before all telemetry. False: it could not be sealed.
@@ -373,14 +372,14 @@ class Node:
         self.app.on_sample(self, record, t, value)
 
     def _sensor_failed(self, index):
-        self.log.note(events.SENSOR_FAILED, index)
+        self.log.note("sensor failed", index)
 
     # --- what the server said
 
     # Count a downlink that was not followed.
     def refuse(self):
         self.refused += 1
-        self.log.note(events.DOWNLINK_REFUSED, self.refused)
+        self.log.note("downlink refused", self.refused)
 
     # The clock was put right by so many seconds. What is not sealed yet is stamped anew if it was stamped wrong.
     def clock_moved(self, seconds):

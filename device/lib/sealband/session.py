@@ -5,7 +5,6 @@
 # device openly, and at most one event; everything else waits until the hello is answered.
 from micropython import const
 
-from sealband import log as events
 from sealband import seal
 from sealband.errors import ChainStopped, SealError, StoreError
 from sealband.links import policy
@@ -60,7 +59,7 @@ class Session:
         blocked_ms = 0
         if was_lost:
             # one hello that names this device openly; everything else waits until it is answered
-            node.log.note(events.SERVER_LOST, self.backoff.failures)
+            node.log.note("server lost", self.backoff.failures)
             data = self._hello()
             if data is not None:
                 heard = yield from self._exchange(data, None)
@@ -85,7 +84,7 @@ class Session:
             heard = heard or answered
             unheard = 0 if answered else unheard + 1
         if heard and was_lost:
-            node.log.note(events.SERVER_FOUND)
+            node.log.note("server found")
         now_ms = node.clock.uptime_ms()
         left = any(key in tried for key in node.outbox.keys())
         for key in list(self._unacknowledged):
@@ -118,7 +117,7 @@ class Session:
             return False
         self.sent += 1
         if key is not None:
-            node.log.note(events.SENT, *key)
+            node.log.note("sent", *key)
         while True:
             pause_ms = link.opens_ms()
             if pause_ms <= 0:
@@ -133,7 +132,7 @@ class Session:
             self._unacknowledged[key] = count
             if count >= _REFUSALS_MAX:
                 node.outbox.drop(key)
-                node.log.note(events.DROPPED, node.outbox.drops)
+                node.log.note("dropped", node.outbox.drops)
         return heard
 
     # One frame from the air: whether it was the server's. Whatever is in it, this returns.
@@ -146,7 +145,7 @@ class Session:
                 node.refuse()
             return False
         except StoreError:
-            node.log.note(events.STORE_FAILED)
+            node.log.note("store failed")
             return False
         try:
             node.commands.act(epoch, ctr, plaintext)

@@ -18,34 +18,7 @@ RETIRE = 20
 REPORT = 21
 CONSENT = 22  # record ids that may be sampled
 
-UPLINK_NAMES = {
-    TELEMETRY: "telemetry",
-    EVENT: "event",
-    STATUS: "status",
-    UPDATE_REPORT: "update_report",
-    RECEIPT: "receipt",
-}
-DOWNLINK_NAMES = {
-    SYNC: "sync",
-    CONFIGURE: "configure",
-    UPDATE: "update",
-    REKEY: "rekey",
-    RETIRE: "retire",
-    REPORT: "report",
-    CONSENT: "consent",
-}
-
 SYNC_BITMAP_LEN = 32  # bit i (least significant first) stands for newest - 1 - i
-
-# Events; 64 and up are the application's own
-EVENTS = {
-    1: "fall",
-    2: "sos",
-    3: "low_battery",
-    4: "worn",
-    5: "taken_off",
-    6: "tamper",
-}
 
 # Keys of the status map
 STATUS_UPTIME_S = 1
@@ -59,19 +32,6 @@ STATUS_SENSOR_ERRORS = 8  # failed readings since the last cold start
 STATUS_AIRTIME_MS = 9  # used in the last hour
 STATUS_REFUSED = 10  # downlinks refused since the last cold start: forged, replayed, malformed
 STATUS_SAMPLES_LOST = 11  # samples that were given up before they could be sealed, since the last cold start
-STATUS_NAMES = {
-    STATUS_UPTIME_S: "uptime_s",
-    STATUS_RESET_CAUSE: "reset_cause",
-    STATUS_RUNNING: "running",
-    STATUS_RELEASE: "release",
-    STATUS_FREE_HEAP: "free_heap",
-    STATUS_BATTERY_MV: "battery_mv",
-    STATUS_DROPS: "drops",
-    STATUS_SENSOR_ERRORS: "sensor_errors",
-    STATUS_AIRTIME_MS: "airtime_ms",
-    STATUS_REFUSED: "refused_downlinks",
-    STATUS_SAMPLES_LOST: "samples_lost",
-}
 
 # Result codes of a receipt
 RESULT_DONE = 0
