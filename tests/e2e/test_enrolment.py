@@ -61,7 +61,7 @@ def test_power_cut_at_every_write_of_enrolment_ends_in_one_identity(
     tree, tmp_path: Path, registry, monkeypatch: pytest.MonkeyPatch
 ):
     # a board without power is silent, and the station would wait long for a slow one
-    monkeypatch.setattr("provisioning.station.link.ENROL_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("provisioning.station.link.ENROL_TIMEOUT_S", 4.0)
     monkeypatch.setattr(bench, "ATTEMPTS", 1)
     model = boards.load("VIRTUAL").model
     file = registry.issue(40, model=model)

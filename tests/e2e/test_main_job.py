@@ -115,27 +115,30 @@ def test_both_wearers_readings_arrive_in_spite_of_loss_and_power_cuts(day: Day) 
 
 
 def test_heart_rates_in_the_store_agree_with_heartpy(day: Day) -> None:
-    compared = 0
+    differences = []
     print("\ndevice            stored  heartpy")
     for reading in day.readings:
         if reading.record != "heart_rate":
             continue
         wearer = day.wearers[reading.device]
         rate_hz = wearer.recording.rate_hz
-        # the stored time is the slot's; the board was a little later, and at the start knew the time to a second only
+        # the stored time is the slot's: the board began up to some seconds later, and its clock, put right by syncs
+        # that speak of whole seconds, may be ahead; the pulse changes within that
         answers = []
-        for late_s in (0.0, 1.0, 2.0):
+        for late_s in range(-3, 4):
             begin_s = reading.unix_s + SETTLE_S + late_s
             samples = [wearer.recorded(begin_s + index / rate_hz) for index in range(int(WINDOW_S * rate_hz))]
             answers.append(heart_rate(samples, rate_hz))
         steady = [answer.bpm for answer in answers if answer.steady]
         if not steady:
             continue
-        compared += 1
         nearest = min(steady, key=lambda bpm: abs(bpm - float(reading.value)))
         print(f"{reading.device} {reading.value:>6} {nearest:8.1f}")
         assert abs(nearest - float(reading.value)) <= 3.0
-    assert compared >= 16
+        differences.append(float(reading.value) - sum(steady) / len(steady))
+    assert len(differences) >= 16
+    # over all, the seconds' uncertainty of the single window falls away
+    assert abs(sum(differences) / len(differences)) <= 1.0
 
 
 def test_temperatures_in_the_store_are_the_wearers(day: Day) -> None:
@@ -233,6 +236,8 @@ def test_demo_leaves_no_process_when_it_is_stopped(tmp_path: Path, number: signa
         for line in demo.stdout:
             if line.startswith("4 "):
                 break
+        else:
+            pytest.fail(f"the demo ended by itself: {demo.stderr.read() if demo.stderr else ''}")
         assert len(interpreters(folder)) == 2
         demo.send_signal(number)
         _out, error = demo.communicate(timeout=20)
