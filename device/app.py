@@ -4,7 +4,7 @@ from sealband.links.lora import LoRa
 from sealband.sensors.battery import BatteryVoltage
 from sealband.sensors.max30102 import HeartRate
 from sealband.sensors.tmp117 import SkinTemperature
-from sealwire.records import BATTERY_VOLTAGE
+from sealwire.recordids import BATTERY_VOLTAGE
 
 LOW_BATTERY = 3  # sealwire.names.EVENTS
 

@@ -67,9 +67,16 @@ def compile_tree(device: Path, out: Path, board: Board, optimise: int = 3, *, ap
             shutil.copyfile(source, out / relative)
         else:
             chosen = app if app and str(relative) == "app.py" else source
-            compile_file(chosen, out / relative.with_suffix(".mpy"), relative.as_posix(), optimise)
+            compile_file(chosen, out / relative.with_suffix(".mpy"), _module(relative), optimise)
     made = out / "board.py"
     made.write_text(board.module())
-    compile_file(made, out / "board.mpy", "board.py", optimise)
+    compile_file(made, out / "board.mpy", "board", optimise)
     made.unlink()
     return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+
+
+def _module(relative: Path) -> str:
+    # What tracebacks call the file. A module's name is on the board's heap anyway; a path would be one more string each.
+    parts = relative.with_suffix("").parts
+    parts = parts[1:] if parts[0] == "lib" else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

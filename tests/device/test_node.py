@@ -324,10 +324,12 @@ def test_an_exception_in_our_own_code_is_counted_and_the_loop_goes_on_slowly():
     def bug(*args):
         raise ZeroDivisionError("bug")
 
-    w.node.commands.act = bug
+    from sealband import commands
+
+    act, commands.act = commands.act, bug
     w.run(300)
     assert 0 < w.node.faults < 100
-    del w.node.commands.act
+    commands.act = act
     sent = len(w.server.stored)
     w.run(600)
     assert len(w.server.stored) > sent

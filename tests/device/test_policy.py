@@ -42,9 +42,9 @@ def test_devices_that_lost_the_server_together_do_not_come_back_together():
 
 def test_blocked_waits_for_the_duty_cycle_and_a_little_longer():
     assert Backoff(lambda n: 0).wait_ms(0) == 0
-    for r, wait_ms in ((lambda n: 0, 60000), (lambda n: n - 1, 60000 + 1000 + 7500 - 1)):
+    for r, wait_ms in ((lambda n: 0, 60000), (lambda n: n - 1, 60000 + 8500 - 1)):
         backoff = Backoff(r)
-        backoff.blocked(0, 60000)
+        backoff.hold(0, 60000, 8500)
         assert backoff.wait_ms(0) == wait_ms and backoff.wait_ms(70000) == 0
 
 

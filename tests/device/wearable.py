@@ -90,6 +90,18 @@ class ServerLink(Link):
         self.broken = False
         self.budget = None
 
+    def open(self, store, clock, settings, random):
+        pass
+
+    def configure(self, settings):
+        pass
+
+    def airtime_ms(self):
+        return 60 * len(self.sent)
+
+    def suspend(self):
+        pass
+
     def wait_ms(self, frame_len):
         return 0
 

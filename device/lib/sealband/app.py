@@ -1,5 +1,6 @@
 # What an application declares: which sensors how often, and over which links. It runs nothing.
 from sealband.sampler import Every
+from sealwire.recordids import RECORD_MAX
 
 __all__ = ("App", "Every")
 
@@ -25,6 +26,8 @@ class App:
         seen = [record for every in sensors for record in every.sensor.records]
         if len(set(seen)) != len(seen):
             raise ValueError("two sensors give the same record")
+        if seen and not 1 <= min(seen) <= max(seen) <= RECORD_MAX:
+            raise ValueError("a record id is 1 to %d" % RECORD_MAX)
         self.sensors = list(sensors)
         self.links = list(links)
         self.defaults = {

@@ -107,11 +107,10 @@ class Batch:
 
     # number of samples, nulls included
     def __len__(self):
-        return sum(len(series.values) for series in self._series)
-
-    # time of the oldest sample, or None
-    def oldest(self):
-        return min(series.t for series in self._series) if self._series else None
+        count = 0
+        for series in self._series:
+            count += len(series.values)
+        return count
 
     # one sample; `dt` is the record's period in seconds. False: it is no 32-bit value.
     def add(self, record, dt, t, value):
@@ -128,12 +127,21 @@ class Batch:
 
     # the oldest series gives way, a part at a time
     def lose(self):
-        series = min(self._series, key=lambda one: one.t)
+        series = self._oldest(self._series)
         count = min(len(series.values), _SAMPLES_MAX // 8)
-        self.lost += sum(1 for value in series.values[:count] if value != _NONE)
+        for value in series.values[:count]:
+            if value != _NONE:
+                self.lost += 1
         if not series.cut(count):
             self._series.remove(series)
         self._taken = ()
+
+    def _oldest(self, several):
+        oldest = several[0]
+        for series in several:
+            if series.t < oldest.t:
+                oldest = series
+        return oldest
 
     # all times by so much later: the clock was put right
     def shift(self, seconds):
@@ -143,17 +151,22 @@ class Batch:
     # The plaintext of one frame, of samples before `limit` (None: all), or None when there are none. What is in it
     # stays in the batch until drop_taken().
     def take(self, plaintext_max, limit=None):
-        ready = [series for series in self._series if series.before(limit)]
+        ready = []
+        for series in self._series:
+            if series.before(limit):
+                ready.append(series)
         if not ready:
             return None
-        t0 = min(series.t for series in ready)
+        t0 = self._oldest(ready).t
         room = plaintext_max - _HEAD_LEN
         # Short series first and whole; the longest takes what room is left. So a frame is full, and few are split.
-        sized = sorted(
-            ((series.fit(1 << 20, series.before(limit))[0], i) for i, series in enumerate(ready) if series.t == t0)
-        )
+        sized = []
+        for i, series in enumerate(ready):
+            if series.t == t0:
+                sized.append((series.fit(1 << 20, series.before(limit))[0], i))
+        sized.sort()
         taken = []
-        for size, i in sized:
+        for _, i in sized:
             series = ready[i]
             size, count = series.fit(room, series.before(limit))
             if not count or (taken and count < min(_SPLIT_MIN, series.before(limit))):
@@ -163,9 +176,10 @@ class Batch:
         if not taken:
             raise ValueError("a plaintext of %d bytes holds no sample" % plaintext_max)
         self._taken = taken
-        parts = [cbor.encode(messages.TELEMETRY), cbor.encode(t0)]
-        parts.extend(cbor.encode(series.item(count)) for series, count in taken)
-        return b"".join(parts)
+        plaintext = cbor.encode(messages.TELEMETRY) + cbor.encode(t0)
+        for series, count in taken:
+            plaintext += cbor.encode(series.item(count))
+        return plaintext
 
     # forget what the last plaintext holds: it is sealed and queued
     def drop_taken(self):

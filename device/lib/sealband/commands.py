@@ -5,6 +5,7 @@ from micropython import const
 from sealband.config import SettingsError
 from sealband.crypto import cbor
 from sealband.errors import StoreError
+from sealband.outbox import REPLY
 from sealwire import messages
 from sealwire.frame import CTR_MAX
 from sealwire.keys import REKEY_LEN
@@ -19,88 +20,84 @@ def _is_uint(value, most):
     return type(value) is int and 0 <= value <= most
 
 
-class Commands:
-    def __init__(self, node):
-        self._node = node
-
-    def act(self, epoch, ctr, plaintext):
-        node = self._node
-        try:
-            items = cbor.decode_sequence(plaintext, _DEPTH_MAX, _ITEMS_MAX)
-        except cbor.CborError:
-            items = []
-        if not items or not _is_uint(items[0], 255):
+# Do what a plaintext asks for; it came in this epoch, with this downlink counter.
+def act(node, epoch, ctr, plaintext):
+    try:
+        items = cbor.decode_sequence(plaintext, _DEPTH_MAX, _ITEMS_MAX)
+    except cbor.CborError:
+        items = []
+    if not items or not _is_uint(items[0], 255):
+        node.refuse()
+        return
+    kind = items[0]
+    if kind == messages.SYNC:
+        # a sync that is refused gets no receipt: the receipt would be answered with a sync
+        if not _sync(node, epoch, items):
             node.refuse()
-            return
-        kind = items[0]
-        if kind == messages.SYNC:
-            # a sync that is refused gets no receipt: the receipt would be answered with a sync
-            if not self._sync(epoch, items):
-                node.refuse()
-            return
-        code = self._command(epoch, kind, items)
-        node.log.note("command", kind, code)
-        if code != messages.RESULT_DONE:
-            node.refuse()
-        if kind != messages.REPORT or code != messages.RESULT_DONE:
-            node.receipt(ctr, code)
+        return
+    code = _command(node, epoch, kind, items)
+    node.log.note("command", kind, code)
+    if code != messages.RESULT_DONE:
+        node.refuse()
+    if kind != messages.REPORT or code != messages.RESULT_DONE:
+        node.say(REPLY, messages.RECEIPT, ctr, code)
 
-    def _sync(self, epoch, items):
-        if len(items) != 5:
-            return False
-        _, t, newest, bitmap, release = items
-        if not _is_uint(newest, CTR_MAX) or not _is_uint(bitmap, _UINT32_MAX) or not _is_uint(release, _UINT32_MAX):
-            return False
-        if not _is_uint(t, _UINT32_MAX):
-            return False
-        node = self._node
-        was_valid = node.clock.valid
-        moved = node.clock.sync(t)
-        if moved is None:
-            node.log.note("clock refused")
-        else:
-            if not was_valid or abs(moved) >= _MOVED_MIN_S:
-                node.clock_moved(moved)
-            if moved:
-                node.log.note("synced", moved)
-        count = node.outbox.acknowledge(epoch, newest, bitmap)
-        if count:
-            node.log.note("acknowledged", count)
-        try:
-            node.chain.acknowledged(node.clock.now() if node.clock.valid else None, epoch)
-        except StoreError:
-            node.log.note("store failed")
-        if epoch == node.chain.epoch and epoch:
-            # the server has this epoch's keys, so it has none older than the one before
-            if node.outbox.expire(epoch - 1):
-                node.log.note("dropped", node.outbox.drops)
-        return True
 
-    # the result code
-    def _command(self, epoch, kind, items):
-        node = self._node
-        try:
-            if kind == messages.REPORT:
-                if len(items) != 1:
-                    return messages.RESULT_MALFORMED
-                node.report()
-                return messages.RESULT_DONE
-            if kind == messages.CONFIGURE:
-                if len(items) != 2:
-                    return messages.RESULT_MALFORMED
-                node.config.change(items[1])
-                node.configured()
-                return messages.RESULT_DONE
-            if kind == messages.REKEY:
-                if len(items) != 2 or type(items[1]) is not bytes or len(items[1]) != REKEY_LEN:
-                    return messages.RESULT_MALFORMED
-                if not node.chain.rekey(items[1], node.clock.now() if node.clock.valid else None, epoch):
-                    return messages.RESULT_OUT_OF_RANGE
-                node.log.note("epoch", node.chain.epoch)
-                return messages.RESULT_DONE
-        except SettingsError as error:
-            return error.code
-        except StoreError:
-            node.log.note("store failed")
-            return messages.RESULT_FAILED
-        return messages.RESULT_UNSUPPORTED
+def _sync(node, epoch, items):
+    if len(items) != 5:
+        return False
+    _, t, newest, bitmap, release = items
+    if not _is_uint(newest, CTR_MAX) or not _is_uint(bitmap, _UINT32_MAX) or not _is_uint(release, _UINT32_MAX):
+        return False
+    if not _is_uint(t, _UINT32_MAX):
+        return False
+    was_valid = node.clock.valid
+    moved = node.clock.sync(t)
+    if moved is None:
+        node.log.note("time")
+    else:
+        if not was_valid or abs(moved) >= _MOVED_MIN_S:
+            node.clock_moved(moved)
+        if moved:
+            node.log.note("synced", moved)
+    count = node.outbox.acknowledge(epoch, newest, bitmap)
+    if count:
+        node.log.note("acked", count)
+    try:
+        node.chain.acknowledged(node.clock.now() if node.clock.valid else None, epoch)
+    except StoreError:
+        node.log.note("store")
+    if epoch == node.chain.epoch and epoch:
+        # the server has this epoch's keys, so it has none older than the one before
+        if node.outbox.expire(epoch - 1):
+            node.log.note("dropped", node.outbox.drops)
+    return True
+
+
+# the result code
+def _command(node, epoch, kind, items):
+    try:
+        if kind == messages.REPORT:
+            if len(items) != 1:
+                return messages.RESULT_MALFORMED
+            node.report()
+            return messages.RESULT_DONE
+        if kind == messages.CONFIGURE:
+            if len(items) != 2:
+                return messages.RESULT_MALFORMED
+            node.config.change(items[1])
+            node.configured()
+            return messages.RESULT_DONE
+        if kind == messages.REKEY:
+            if len(items) != 2 or type(items[1]) is not bytes or len(items[1]) != REKEY_LEN:
+                return messages.RESULT_MALFORMED
+            if not node.chain.rekey(items[1], node.clock.now() if node.clock.valid else None, epoch):
+                return messages.RESULT_OUT_OF_RANGE
+            node.log.note("epoch", node.chain.epoch)
+            return messages.RESULT_DONE
+    except SettingsError as error:
+        return error.code
+    except StoreError:
+        node.log.note("store")
+        return messages.RESULT_FAILED
+    return messages.RESULT_UNSUPPORTED

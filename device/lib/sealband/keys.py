@@ -2,12 +2,13 @@
 import hashlib
 
 from sealband.crypto import cbor, hkdf
-from sealwire import enrolment
 from sealwire import keys as labels
 
 
 # What both sides agree on at enrolment, as one CBOR array.
 def transcript(ticket_id, eui, device_pub, ticket_pub, station_nonce, device_nonce):
+    from sealwire import enrolment  # once in a device's life
+
     return cbor.encode(
         [enrolment.TRANSCRIPT_LABEL, ticket_id, eui, device_pub, ticket_pub, station_nonce, device_nonce]
     )

@@ -2,27 +2,27 @@
 # and no text from outside can get into it. The newest entries stay; it is lost with the power.
 from micropython import const
 
-_ENTRIES = const(32)
+_ENTRIES = const(16)
 
-# event, what its numbers are
+# Short, since strings of up to ten characters are kept once.
 EVENTS = (
-    "boot",  # reset cause
-    "synced",  # seconds by which the clock moved
-    "clock refused",
-    "sensor failed",  # its index in the application
-    "downlink refused",  # so far
-    "command",  # message type, result code
-    "server lost",  # sessions without an answer
-    "server found",
-    "dropped",  # frames since enrolment
-    "epoch",  # the new one
-    "chain stopped",  # epoch
-    "link failed",  # its index in the application
-    "store failed",
-    "fault",  # exceptions in our own code, so far
-    "sent",  # priority, epoch, counter
-    "sealed",  # priority, bytes, counter
-    "acknowledged",  # frames
+    "boot",  # the board started: reset cause
+    "synced",  # the clock moved: seconds
+    "time",  # a time that the server told was not believed
+    "sensor",  # a reading failed: the sensor's index in the application
+    "refused",  # a downlink was refused: how many so far
+    "command",  # the server asked for something: message type, result code
+    "lost",  # the server counts as lost: sessions without an answer
+    "found",  # it answered again
+    "dropped",  # frames were given up: how many since enrolment
+    "epoch",  # a new one began: its number
+    "stopped",  # the chain has no more counters without contact: epoch
+    "link",  # a link could not be opened: its index in the application
+    "store",  # flash refused a write
+    "fault",  # our own code raised: how often so far
+    "sent",  # a frame went out: priority, epoch, counter
+    "sealed",  # a frame was queued: priority, bytes, counter
+    "acked",  # frames were acknowledged: how many
 )
 
 
@@ -31,22 +31,18 @@ class Log:
     def __init__(self, uptime, echo=False):
         self._uptime = uptime
         self._echo = echo
-        self._entries = []
+        self.entries = []  # (uptime, event, numbers ...), the oldest first
 
     # only an event of the list, and only integers; anything else is not written down
     def note(self, event, *numbers):
         if event not in EVENTS:
             event = "fault"
         entry = (self._uptime(), event) + tuple([number for number in numbers if type(number) is int])
-        if len(self._entries) >= _ENTRIES:
-            self._entries.pop(0)
-        self._entries.append(entry)
+        if len(self.entries) >= _ENTRIES:
+            self.entries.pop(0)
+        self.entries.append(entry)
         if self._echo:
             print(line(entry))
-
-    # (uptime, event, numbers ...) from the oldest on
-    def entries(self):
-        return tuple(self._entries)
 
 
 # one entry as text

@@ -13,7 +13,6 @@ from micropython import const
 from sealband import seal
 from sealband.batch import Batch
 from sealband.clock import Clock
-from sealband.commands import Commands
 from sealband.config import Config
 from sealband.crypto import cbor
 from sealband.errors import ChainStopped, SealError, StoreError
@@ -22,7 +21,7 @@ from sealband.log import Log
 from sealband.outbox import EVENT, REPLY, TELEMETRY
 from sealband.sampler import Sampler
 from sealband.session import Session
-from sealwire import frame, messages, radio, records
+from sealwire import frame, messages, radio, recordids
 
 _VERSION = const(1)  # of the RTC section
 _RTC_MAX = const(1750)  # leaves room for the chain's section and the ledger's
@@ -31,6 +30,7 @@ _LONGEST_MS = const(3600000)
 _SLICE_MS = const(1000)
 _START_SPREAD_MS = const(4000)
 _FAULT_PAUSE_MS = const(5000)
+_FAULTS_MAX = const(24)  # two minutes and more
 _ADVANCE_EVERY_S = const(10)
 _BATCH_MAX = const(600)  # samples; more are sealed before their time
 
@@ -41,7 +41,7 @@ def _random(n):
 
 
 class Node:
-    # app: app.App; clock, log, sleep_ms, random, watchdog and reset_cause are the board's own when not given
+    # app: app.App; clock, log, sleep_ms and random are the board's own when not given; reset: starts the board anew
     def __init__(
         self,
         app,
@@ -54,6 +54,7 @@ class Node:
         random=_random,
         watchdog=None,
         reset_cause=0,
+        reset=None,
     ):
         self.app = app
         self.chain = chain
@@ -64,7 +65,6 @@ class Node:
         self.batch = Batch()
         self.session = Session(self, random)
         self.sampler = Sampler(app.sensors, self.batch, self._sampled if app.on_sample else None, self._sensor_failed)
-        self.commands = Commands(self)
         self.refused = 0  # downlinks since the cold start
         self.faults = 0  # exceptions in our own code
         self._store = store
@@ -72,6 +72,8 @@ class Node:
         self._random = random
         self._watchdog = watchdog
         self._reset_cause = reset_cause
+        self._reset = reset
+        self._faults_in_a_row = 0
         self.links = []  # those that work
         self._closed = list(app.links)
         self.pause_until_ms = 0
@@ -89,7 +91,7 @@ class Node:
         self._send_at = self._next(now, self.config.send_every_s)
         self._status_at = now
         # a ward whose power comes back must not speak all at once
-        self.session.backoff.hold(self.clock.uptime_ms(), _START_SPREAD_MS)
+        self.session.backoff.hold(self.clock.uptime_ms(), 0, _START_SPREAD_MS)
         self.log.note("boot", self._reset_cause)
 
     def _resume(self):
@@ -145,18 +147,24 @@ class Node:
             try:
                 link.open(self._store, self.clock, self.config, self._random)
             except LinkError:
-                self.log.note("link failed", self.app.links.index(link))
+                self.log.note("link", self.app.links.index(link))
                 continue
             self._closed.remove(link)
-        self.links = [link for link in self.app.links if link not in self._closed]
+        self.links = []
+        for link in self.app.links:
+            if link not in self._closed:
+                self.links.append(link)
 
     # --- the drivers
 
-    # One wake: do all that is due, then say how many ms nothing is.
+    # One wake: do all that is due, then say how many ms nothing is. Whatever our own code raises, it returns.
     def cycle(self):
-        for pause_ms in self.work():
-            self._sleep_ms(pause_ms)
-        return self.next_ms()
+        try:
+            for pause_ms in self.work():
+                self._sleep_ms(pause_ms)
+            return self.next_ms()
+        except Exception as error:
+            return self.fault(error)
 
     # Stay awake. Returns when stop() was called.
     def run_forever(self):
@@ -170,9 +178,12 @@ class Node:
 
         self._running = True
         while self._running:
-            for pause_ms in self.work():
-                await asyncio.sleep_ms(pause_ms)
-            left_ms = self.next_ms()
+            try:
+                for pause_ms in self.work():
+                    await asyncio.sleep_ms(pause_ms)
+                left_ms = self.next_ms()
+            except Exception as error:
+                left_ms = self.fault(error)
             while left_ms > 0 and self._running and not self.session.due():
                 self._feed()
                 await asyncio.sleep_ms(min(left_ms, _SLICE_MS))
@@ -207,6 +218,15 @@ class Node:
     def work(self):
         gc.collect()
         tasks = []  # [uptime at which it goes on, generator]
+        try:
+            yield from self._steps(tasks)
+            self._faults_in_a_row = 0
+        finally:
+            # a sensor whose task just went would be busy for ever
+            for entry in tasks:
+                entry[1].close()
+
+    def _steps(self, tasks):
         session = None
         while True:
             self._feed()
@@ -219,26 +239,32 @@ class Node:
             if session is None and self.session.due():
                 session = self.session.run()
                 tasks.append([0, session])
+            next_ms = _LONGEST_MS
             for entry in list(tasks):
-                if entry[0] > self.clock.uptime_ms():
-                    continue
-                try:
-                    entry[0] = next(entry[1]) + self.clock.uptime_ms()
-                    continue
-                except StopIteration:
-                    pass
-                except Exception as error:
-                    self.fault(error)
-                tasks.remove(entry)
-                if entry[1] is session:
-                    session = None
+                left_ms = entry[0] - self.clock.uptime_ms()
+                if left_ms <= 0:
+                    left_ms = self._step(entry[1])
+                    if left_ms is None:
+                        tasks.remove(entry)
+                        if entry[1] is session:
+                            session = None
+                        continue
+                    entry[0] = left_ms + self.clock.uptime_ms()
+                next_ms = min(next_ms, left_ms)
             if not tasks:
                 return
-            now_ms = self.clock.uptime_ms()
-            pause_ms = min(entry[0] for entry in tasks) - now_ms
-            if pause_ms > 0:
+            if next_ms > 0:
                 # something else may be due before that
-                yield min(pause_ms, self.next_ms(session is None))
+                yield min(next_ms, self.next_ms(session is None))
+
+    # One step of a task: the pause that it asks for, None when it ended.
+    def _step(self, task):
+        try:
+            return next(task)
+        except StopIteration:
+            pass
+        except Exception as error:
+            self.fault(error)
 
     # ms until something is due; sessions: a session counts too
     def next_ms(self, sessions=True):
@@ -255,16 +281,20 @@ class Node:
             waits.append(self.session.wait_ms())
         return max(1, self.pause_until_ms - now_ms, min(waits))
 
-    # our own code raised: count it, and do not spin
+    # Our own code raised: count it, and do not spin. When it does not end, the board starts anew. Returns the pause.
     def fault(self, error):
+        gc.collect()
         self.faults += 1
+        self._faults_in_a_row += 1
         self.log.note("fault", self.faults)
         if self.app.echo:
             import sys
 
             sys.print_exception(error)
         self.pause_until_ms = self.clock.uptime_ms() + _FAULT_PAUSE_MS
-        gc.collect()
+        if self._reset and self._faults_in_a_row >= _FAULTS_MAX:
+            self._reset()
+        return _FAULT_PAUSE_MS
 
     def _next(self, now, period_s):
         return now // period_s * period_s + period_s
@@ -278,7 +308,7 @@ class Node:
                 if self.chain.advance(now):
                     self.log.note("epoch", self.chain.epoch)
             except StoreError:
-                self.log.note("store failed")
+                self.log.note("store")
         if now >= self._status_at:
             self._status_at = now + self.config.status_every_s
             self.report()
@@ -287,7 +317,7 @@ class Node:
             self._send_at = self._next(now, self.config.send_every_s)
             if self.clock.valid and self._seal_batch(self._send_at - self.config.send_every_s):
                 # devices with the same schedule do not speak at the same moment
-                self.session.backoff.hold(self.clock.uptime_ms(), min(30000, self.config.send_every_s * 50))
+                self.session.backoff.hold(self.clock.uptime_ms(), 0, min(30000, self.config.send_every_s * 50))
         elif self.clock.valid and len(self.batch) >= _BATCH_MAX:
             self._seal_batch(None)
 
@@ -295,7 +325,11 @@ class Node:
 
     # the longest frame that every link carries
     def frame_max(self):
-        return min([link.frame_max for link in self.links or self.app.links] or [radio.EU868_FRAME_MAX[12]])
+        shortest = 0
+        for link in self.links or self.app.links:
+            if not shortest or link.frame_max < shortest:
+                shortest = link.frame_max
+        return shortest or radio.EU868_FRAME_MAX[12]
 
     # Seal the batch's samples before this time (None: all) into the outbox; how many frames.
     def _seal_batch(self, limit):
@@ -312,10 +346,10 @@ class Node:
         try:
             ctr, data = seal.seal(self.chain, plaintext)
         except ChainStopped:
-            self.log.note("chain stopped", self.chain.epoch)
+            self.log.note("stopped", self.chain.epoch)
             return False
         except StoreError:
-            self.log.note("store failed")
+            self.log.note("store")
             return False
         except SealError:
             return False  # too long for any frame
@@ -326,10 +360,16 @@ class Node:
             self.log.note("dropped", self.outbox.drops)
         return True
 
+    # Seal and queue a message of these items.
+    def say(self, priority, *items):
+        plaintext = b""
+        for item in items:
+            plaintext += cbor.encode(item)
+        return self._queue(priority, plaintext)
+
     # Something happened that must not wait: sealed at once, sent before all telemetry. False: it could not be sealed.
     def event(self, event, *values):
-        parts = (messages.EVENT, self.clock.now(), event) + values
-        sealed = self._queue(EVENT, b"".join(cbor.encode(part) for part in parts))
+        sealed = self.say(EVENT, messages.EVENT, self.clock.now(), event, *values)
         if sealed:
             self.session.urge()
         return sealed
@@ -338,21 +378,20 @@ class Node:
     def report(self):
         return self._queue(REPLY, self.status(self.frame_max() - frame.OVERHEAD))
 
-    # The result of a command, for the server.
-    def receipt(self, ctr, code):
-        self._queue(REPLY, b"".join(cbor.encode(part) for part in (messages.RECEIPT, ctr, code)))
-
     # A status of at most so many bytes: what matters most comes first, what does not fit is left out.
     def status(self, plaintext_max):
+        airtime_ms = 0
+        for link in self.links:
+            airtime_ms += link.airtime_ms()
         fields = (
             (messages.STATUS_DROPS, self.outbox.drops),
             (messages.STATUS_SENSOR_ERRORS, self.sampler.errors),
             (messages.STATUS_REFUSED, self.refused),
             (messages.STATUS_SAMPLES_LOST, self.batch.lost),
-            (messages.STATUS_BATTERY_MV, self.sampler.newest.get(records.BATTERY_VOLTAGE)),
+            (messages.STATUS_BATTERY_MV, self.sampler.newest.get(recordids.BATTERY_VOLTAGE)),
             (messages.STATUS_RESET_CAUSE, self._reset_cause),
             (messages.STATUS_UPTIME_S, self.clock.uptime()),
-            (messages.STATUS_AIRTIME_MS, sum(link.airtime_ms() for link in self.links)),
+            (messages.STATUS_AIRTIME_MS, airtime_ms),
             (messages.STATUS_FREE_HEAP, gc.mem_free()),
         )
         head = cbor.encode(messages.STATUS) + cbor.encode(self.clock.now())
@@ -372,14 +411,14 @@ class Node:
         self.app.on_sample(self, record, t, value)
 
     def _sensor_failed(self, index):
-        self.log.note("sensor failed", index)
+        self.log.note("sensor", index)
 
     # --- what the server said
 
     # Count a downlink that was not followed.
     def refuse(self):
         self.refused += 1
-        self.log.note("downlink refused", self.refused)
+        self.log.note("refused", self.refused)
 
     # The clock was put right by so many seconds. What is not sealed yet is stamped anew if it was stamped wrong.
     def clock_moved(self, seconds):

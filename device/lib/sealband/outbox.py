@@ -106,9 +106,14 @@ class Outbox:
         key = struct.pack(_KEY, priority, epoch, ctr)
         path = self._file(_name(key))
         if priority == REPLY:
-            replies = [queued for queued in self.keys() if queued[0] == REPLY]
-            if len(replies) >= _REPLIES_MAX:
-                self.drop(replies[0])
+            replies = 0
+            for queued in self.keys():
+                if queued[0] == REPLY:
+                    if not replies:
+                        oldest = queued
+                    replies += 1
+            if replies >= _REPLIES_MAX:
+                self.drop(oldest)
         while len(self) >= self._frames_max or self._bytes + len(data) > self._bytes_max:
             if not self._make_room(priority, key):
                 return False
@@ -168,22 +173,23 @@ class Outbox:
 
     # The server stored these: the newest and, by the bitmap, of the 32 before it. How many were in the queue.
     def acknowledge(self, epoch, newest, bitmap):
-        gone = [
-            key
-            for key in self.keys()
-            if key[1] == epoch
-            and (key[2] == newest or (0 <= newest - 1 - key[2] < 32 and bitmap >> (newest - 1 - key[2]) & 1))
-        ]
+        gone = []
+        for key in self.keys():
+            behind = newest - 1 - key[2]
+            if key[1] == epoch and (behind == -1 or (0 <= behind < 32 and bitmap >> behind & 1)):
+                gone.append(key)
         for key in gone:
             self._remove(key)
         return len(gone)
 
     # Drop what was sealed before this epoch: the server has no key for it any more. How many.
     def expire(self, epoch):
-        gone = [key for key in self.keys() if key[1] < epoch]
-        for key in gone:
-            self.drop(key)
-        return len(gone)
+        count = 0
+        for key in list(self.keys()):
+            if key[1] < epoch:
+                self.drop(key)
+                count += 1
+        return count
 
     # Retire: nothing stays, nothing is counted. Also the record: counters of a new identity begin at 0 again.
     def erase(self):

@@ -2,7 +2,6 @@
 #
 # Sampling times are multiples of the period, so that series of different sensors begin together and pack well. A sample
 # bears the time at which it was due. A sensor that fails is counted, and leaves a gap; the others go on.
-from sealwire import records
 
 
 class Every:
@@ -46,12 +45,20 @@ class Sampler:
 
     # whether something is being measured that belongs before this time
     def pending(self, limit):
-        return any(every.busy and every.last < limit for every in self._sensors)
+        for every in self._sensors:
+            if every.busy and every.last < limit:
+                return True
+        return False
 
     # seconds until the next sample, or None without sensors
     def wait(self, now):
-        waits = [every.last + every.period_s - now for every in self._sensors if not every.busy]
-        return max(0, min(waits)) if waits else None
+        wait = None
+        for every in self._sensors:
+            if not every.busy:
+                left = max(0, every.last + every.period_s - now)
+                if wait is None or left < wait:
+                    wait = left
+        return wait
 
     # The clock moved: what is under way is stamped anew, and the schedule begins again.
     def shift(self, seconds, now):
@@ -60,37 +67,41 @@ class Sampler:
                 every.last += seconds
         self.start(now)
 
+    # A generator holds its locals on the heap in one piece, several at a time: so it does little itself.
     def _measure(self, index, every):
-        sensor = every.sensor
-        values = ()
+        values = None
         try:
-            sensor.start()
-            values = yield from sensor.measure()
-            if len(values) != len(sensor.records):
-                raise ValueError("values without a record")
+            every.sensor.start()
+            values = yield from every.sensor.measure()
         except Exception:
             # SensorError as a rule; whatever a driver raises, it must not end the loop
             self._fail(index)
-            values = ()
         finally:
             every.busy = False
-            try:
-                sensor.stop()
-            except Exception:
-                self._fail(index)
+            self._stop(index, every.sensor)
+        if values is not None:
+            self._take(index, every, values)
+
+    def _stop(self, index, sensor):
+        try:
+            sensor.stop()
+        except Exception:
+            self._fail(index)
+
+    def _take(self, index, every, values):
+        names = every.sensor.records
+        if not isinstance(values, (tuple, list)) or len(values) != len(names):
+            self._fail(index)
+            return
         for i, value in enumerate(values):
-            record = sensor.records[i]
             if value is None:
                 continue
-            if type(value) is not int or not 1 <= record <= records.RECORD_MAX:
+            if type(value) is not int or not self._batch.add(names[i], every.period_s, every.last, value):
                 self._fail(index)
                 continue
-            if not self._batch.add(record, every.period_s, every.last, value):
-                self._fail(index)
-                continue
-            self.newest[record] = value
+            self.newest[names[i]] = value
             if self._on_sample:
-                self._on_sample(record, every.last, value)
+                self._on_sample(names[i], every.last, value)
 
     def _fail(self, index):
         self.errors += 1

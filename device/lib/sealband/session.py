@@ -5,7 +5,7 @@
 # device openly, and at most one event; everything else waits until the hello is answered.
 from micropython import const
 
-from sealband import seal
+from sealband import commands, seal
 from sealband.errors import ChainStopped, SealError, StoreError
 from sealband.links import policy
 from sealband.outbox import EVENT
@@ -59,13 +59,17 @@ class Session:
         blocked_ms = 0
         if was_lost:
             # one hello that names this device openly; everything else waits until it is answered
-            node.log.note("server lost", self.backoff.failures)
+            node.log.note("lost", self.backoff.failures)
             data = self._hello()
             if data is not None:
                 heard = yield from self._exchange(data, None)
                 unheard = 0 if heard else 1
         while len(tried) < policy.BURST_MAX and unheard < policy.UNHEARD_MAX:
-            key = self._first(tried)
+            key = None
+            for queued in node.outbox.keys():
+                if queued not in tried:
+                    key = queued
+                    break
             if key is None or (was_lost and not heard and key[0] != EVENT):
                 break
             tried.append(key)
@@ -84,21 +88,18 @@ class Session:
             heard = heard or answered
             unheard = 0 if answered else unheard + 1
         if heard and was_lost:
-            node.log.note("server found")
+            node.log.note("found")
         now_ms = node.clock.uptime_ms()
-        left = any(key in tried for key in node.outbox.keys())
+        left = False
+        for key in node.outbox.keys():
+            if key in tried:
+                left = True
         for key in list(self._unacknowledged):
             if key not in node.outbox.keys():
                 del self._unacknowledged[key]
         self.backoff.ended(now_ms, self.sent > sent, heard, not left and not unheard)
         if blocked_ms:
-            self.backoff.blocked(now_ms, blocked_ms)
-
-    def _first(self, tried):
-        for key in self._node.outbox.keys():
-            if key not in tried:
-                return key
-        return None
+            self.backoff.hold(now_ms, blocked_ms, 1000 + blocked_ms // 8)
 
     def _hello(self):
         node = self._node
@@ -145,10 +146,10 @@ class Session:
                 node.refuse()
             return False
         except StoreError:
-            node.log.note("store failed")
+            node.log.note("store")
             return False
         try:
-            node.commands.act(epoch, ctr, plaintext)
+            commands.act(node, epoch, ctr, plaintext)
         except Exception as error:
             node.fault(error)
         return True

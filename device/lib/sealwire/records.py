@@ -3,24 +3,47 @@
 A value travels as an integer; the quantity is integer * 10**scale. Ids from 64 on are the application's own.
 """
 
-HEART_RATE = 1
-SPO2 = 2
-SKIN_TEMPERATURE = 3
-BATTERY_VOLTAGE = 4
-STEPS = 5
-ACTIVITY = 6
-LATITUDE = 7
-LONGITUDE = 8
-ALTITUDE = 9
-AMBIENT_TEMPERATURE = 10
-PRESSURE = 11
-HRV_RMSSD = 12
-WEAR_STATE = 13
-LINK_RSSI = 14
-ACCELERATION_RMS = 15
+from sealwire.recordids import (
+    ACCELERATION_RMS,
+    ACTIVITY,
+    ALTITUDE,
+    AMBIENT_TEMPERATURE,
+    APPLICATION_FIRST,
+    BATTERY_VOLTAGE,
+    HEART_RATE,
+    HRV_RMSSD,
+    LATITUDE,
+    LINK_RSSI,
+    LONGITUDE,
+    PRESSURE,
+    RECORD_MAX,
+    SKIN_TEMPERATURE,
+    SPO2,
+    STEPS,
+    WEAR_STATE,
+)
 
-APPLICATION_FIRST = 64
-RECORD_MAX = 255
+__all__ = [
+    "ACCELERATION_RMS",
+    "ACTIVITY",
+    "ALTITUDE",
+    "AMBIENT_TEMPERATURE",
+    "APPLICATION_FIRST",
+    "BATTERY_VOLTAGE",
+    "HEART_RATE",
+    "HRV_RMSSD",
+    "LATITUDE",
+    "LINK_RSSI",
+    "LONGITUDE",
+    "PRESSURE",
+    "RECORDS",
+    "RECORD_MAX",
+    "SKIN_TEMPERATURE",
+    "SPO2",
+    "STEPS",
+    "WEAR_STATE",
+    "lookup",
+]
 
 # id, name, unit, scale
 RECORDS = (

@@ -5,6 +5,8 @@
 #     link.send(frame)                    False: refused or failed, nothing went out
 #     link.opens_ms()                     how long until listen() has something to hear, after a send
 #     link.listen()                       frames that came; blocks for the receive window at most
+#     link.configure(settings)            settings changed
+#     link.airtime_ms()                   airtime spent in the last hour
 #     link.suspend()                      before deep sleep
 
 
@@ -17,29 +19,3 @@ class Link:
     name = "link"
     # longest frame to seal for it
     frame_max = 0
-
-    def open(self, store, clock, settings, random):
-        pass
-
-    # settings changed
-    def configure(self, settings):
-        pass
-
-    def wait_ms(self, frame_len):
-        return 0
-
-    def send(self, frame):
-        raise LinkError("no send()")
-
-    def opens_ms(self):
-        return 0
-
-    def listen(self):
-        return []
-
-    # airtime spent in the last hour, ms
-    def airtime_ms(self):
-        return 0
-
-    def suspend(self):
-        pass

@@ -35,14 +35,9 @@ class Backoff:
             pause_ms = min(_LONGEST_MS, _FIRST_MS << min(self._tries - 1, 16))
             self._not_before_ms = now_ms + pause_ms // 2 + self._random(pause_ms)
 
-    # No session for so long, and a little longer, so that devices which were blocked together do not come together.
-    def blocked(self, now_ms, wait_ms):
-        self._not_before_ms = max(self._not_before_ms, now_ms + wait_ms + self._random(1000 + wait_ms // 8))
-
-    # Let others go first: no session for up to so long.
-    def hold(self, now_ms, spread_ms):
-        if spread_ms > 0:
-            self._not_before_ms = max(self._not_before_ms, now_ms + self._random(spread_ms))
+    # No session for so long, and up to `spread_ms` longer, so that devices that wait for the same do not come together.
+    def hold(self, now_ms, wait_ms, spread_ms):
+        self._not_before_ms = max(self._not_before_ms, now_ms + wait_ms + self._random(spread_ms))
 
     # how long until the next session
     def wait_ms(self, now_ms):

@@ -2,7 +2,7 @@
 from micropython import const
 
 from sealband.sensors.base import Sensor, SensorError
-from sealwire.records import BATTERY_VOLTAGE
+from sealwire.recordids import BATTERY_VOLTAGE
 
 _READS = const(5)
 # less is no battery (or no divider), more is no single or double cell

@@ -9,7 +9,7 @@ from micropython import const
 
 from sealband.sensors.base import Registers, Sensor, SensorError
 from sealband.sensors.heart import Pulse
-from sealwire.records import HEART_RATE
+from sealwire.recordids import HEART_RATE
 
 ADDRESS = const(0x57)  # "I2C Interface": 0xAE to write, 0xAF to read
 

@@ -4,7 +4,7 @@ import time
 from micropython import const
 
 from sealband.sensors.base import Registers, Sensor, SensorError
-from sealwire.records import SKIN_TEMPERATURE
+from sealwire.recordids import SKIN_TEMPERATURE
 
 ADDRESS = const(0x48)  # section 7.5.3.1.2, ADD0 to ground
 

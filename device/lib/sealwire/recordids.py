@@ -1,0 +1,20 @@
+"""Record ids, never reused. Their names and units are in `sealwire.records`, for which the device has no use."""
+
+HEART_RATE = 1
+SPO2 = 2
+SKIN_TEMPERATURE = 3
+BATTERY_VOLTAGE = 4
+STEPS = 5
+ACTIVITY = 6
+LATITUDE = 7
+LONGITUDE = 8
+ALTITUDE = 9
+AMBIENT_TEMPERATURE = 10
+PRESSURE = 11
+HRV_RMSSD = 12
+WEAR_STATE = 13
+LINK_RSSI = 14
+ACCELERATION_RMS = 15
+
+APPLICATION_FIRST = 64
+RECORD_MAX = 255
