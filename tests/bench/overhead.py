@@ -2,8 +2,8 @@
 
 import cbor2
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
-from sealwire import frame
 
+from sealwire import frame
 from tests.bench.figure import Figure
 
 
