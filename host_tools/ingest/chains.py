@@ -7,7 +7,7 @@ that the database does not decide: an entry is found by the very chain key that 
 """
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +30,9 @@ CACHED_KEYS_MAX = 16384
 HELLO_EPOCHS_AHEAD = 64
 # Such a server has forgotten which downlink counters it used in the device's epoch, so it goes on far above them.
 DOWNLINK_CTR_AFTER_LOSS = 0x8000
+# The counters above are for answers to new frames: whoever replays an old one for days, while its device is silent,
+# must not use up what the device's return will need.
+REPEATS_CTR_MAX = 0xBFFF
 
 _COLUMNS = (
     "pk",
@@ -222,10 +225,15 @@ class Chains:
             if key.failures + counts[number] >= FAILED_OPENINGS_MAX:
                 self._tell("key_exhausted", key.candidate.eui, epoch=key.candidate.epoch)
 
-    def take_downlink_counters(self, numbers: Iterable[tuple[int, int]]) -> dict[tuple[int, int], int]:
+    def take_downlink_counters(
+        self, numbers: Iterable[tuple[int, int]], repeated: Collection[tuple[int, int]] = ()
+    ) -> dict[tuple[int, int], int]:
         """One unused downlink counter for each (device, epoch); none where the epoch has no more.
 
         A counter may be used after the transaction was committed, and not before.
+
+        Args:
+            repeated: those of them that sent nothing new.
         """
         wanted = set(numbers)
         if not wanted:
@@ -238,7 +246,7 @@ class Chains:
         taken = {
             pk: (device, epoch, ctr)
             for pk, device, epoch, ctr in rows.order_by("pk").values_list("pk", "device_id", "epoch", "downlink_ctr")
-            if (device, epoch) in wanted
+            if (device, epoch) in wanted and (ctr <= REPEATS_CTR_MAX or (device, epoch) not in repeated)
         }
         EpochKey.objects.filter(pk__in=taken).update(downlink_ctr=F("downlink_ctr") + 1)
         return {(device, epoch): ctr for device, epoch, ctr in taken.values()}

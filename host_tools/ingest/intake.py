@@ -114,7 +114,9 @@ class _Heard:
 
     @property
     def received_at(self) -> float:
-        return self.uplink.received_at if self.uplink else self.arrival.at
+        # Nothing was heard after it came here: a gateway whose clock is ahead, or that lies, must not set a device's
+        # clock or draw all answers to itself.
+        return min(self.uplink.received_at, self.arrival.at) if self.uplink else self.arrival.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +275,11 @@ class Intake:
         again = [one for one in genuine if one.row.number not in new and not one.heard.arrival.redelivered]
         synced_ms = store.last_synced_ms(one.row.device for one in again) if again else {}
         waiting: dict[tuple[int, int], list[_Genuine]] = {}
+        begun: set[tuple[int, int]] = set()  # those that sent something new
         for one in genuine:
             fresh = one.row.number in new or one.heard.arrival.redelivered
+            if fresh:
+                begun.add(one.key.number)
             if fresh or now - synced_ms[one.row.device] / 1000 >= ANSWER_AGAIN_S:
                 waiting.setdefault(one.key.number, []).append(one)
         chosen: dict[tuple[int, int], _Genuine] = {}
@@ -284,7 +289,7 @@ class Intake:
                 outcome.late += 1
             else:
                 chosen[number] = target
-        counters = self.chains.take_downlink_counters(chosen)
+        counters = self.chains.take_downlink_counters(chosen, repeated=chosen.keys() - begun)
         outcome.unanswerable += len(chosen) - len(counters)
         for number, ctr in counters.items():
             target = chosen[number]

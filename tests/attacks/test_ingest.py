@@ -283,6 +283,37 @@ def test_gateway_cannot_speak_for_another(fleet: Fleet):
     assert outcome.publications == []
 
 
+def test_gateway_that_lies_about_the_time_does_not_set_the_clock_of_a_device(fleet: Fleet):
+    wearable = fleet.add()
+    outcome = process(fleet.intake(), uplink(wearable.seal(telemetry(70)), at=NOW + 10 * 365 * 86400))
+    (publication,) = outcome.publications
+    _, items = wearable.open(downlink(publication).frame)
+    assert items[1] == int(NOW) + 5 - 1735689600
+    assert models.Frame.objects.get().received_at_ms == NOW * 1000
+
+
+def test_gateway_that_lies_about_the_time_does_not_draw_answers_to_itself(fleet: Fleet):
+    wearable = fleet.add()
+    frame = wearable.seal(telemetry(70))
+    liar = uplink(frame, OTHER_GATEWAY, at=NOW + 3600, snr=5)
+    outcome = process(fleet.intake(), liar, uplink(frame, GATEWAY, snr=7.5))
+    assert [topic for topic, _ in outcome.publications] == [f"sb/v1/gw/{GATEWAY}/down"]
+
+
+def test_days_of_replays_leave_counters_to_answer_the_device_when_it_returns(fleet: Fleet):
+    wearable, server = fleet.add(), fleet.intake()
+    frame = wearable.seal(telemetry(70))
+    process(server, uplink(frame))
+    EpochKey.objects.filter(device_id=wearable.pk, epoch=0).update(downlink_ctr=chains.REPEATS_CTR_MAX - 5)
+    answers = 0
+    for _ in range(20):
+        fleet.clock.now += intake.ANSWER_AGAIN_S + 0.1
+        answers += len(process(server, uplink(frame, at=fleet.clock.now)).publications)
+    assert answers == 6
+    fleet.clock.now += 60
+    assert process(server, uplink(wearable.seal(telemetry(71)), at=fleet.clock.now)).publications
+
+
 def test_poison_in_the_brokers_stream_is_acknowledged_and_never_comes_back(fleet: Fleet):
     wearable = fleet.add()
     with MqttPeer() as broker, worker.IngestWorker("127.0.0.1", broker.port, fleet.vault, fleet.clock) as ingest:
