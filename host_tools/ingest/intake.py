@@ -17,6 +17,7 @@ from host_tools.gateway.envelope import Downlink, EnvelopeError, Uplink, downlin
 from host_tools.ingest import store, sync
 from host_tools.ingest.chains import Chains, Found, Key
 from host_tools.ingest.decode import Message, MessageError, decode
+from host_tools.ingest.hellos import HelloLimit
 from host_tools.ingest.models import Frame
 from host_tools.ingest.refusals import Reason, Refused
 from host_tools.ingest.unseal import Opened, open_uplink, parse, seal_downlink
@@ -146,6 +147,7 @@ class Intake:
         self._payloads = store.Payloads(vault)
         self._clock = clock
         self._newest_release = newest_release
+        self._hellos = HelloLimit()
 
     def process(self, arrivals: Sequence[Arrival]) -> Outcome:
         """Open and store a batch.
@@ -195,9 +197,12 @@ class Intake:
         failures: Counter[tuple[int, int]] = Counter()
         for one in heard:
             parts = one.parts
-            found = by_eui[parts.eui, parts.epoch] if parts.kind == KIND_HELLO else by_did[parts.epoch_bits, parts.did]
+            is_hello = parts.kind == KIND_HELLO
+            found = by_eui[parts.eui, parts.epoch] if is_hello else by_did[parts.epoch_bits, parts.did]
             keys = _allowed(found, one, failures)
             try:
+                if keys and is_hello and not self._hellos.allows(parts.eui, self._clock()):
+                    raise Refused(Reason.TOO_MANY_HELLOS)
                 if not keys:
                     raise Refused(Reason.KEY_EXHAUSTED if found.keys and not one.eui else found.reason)
                 opened = open_uplink(one.frame, [key.candidate for key in keys])
@@ -208,6 +213,8 @@ class Intake:
                     # device's, and it can send no more of them than its counter allows.
                     failed += keys
                     failures.update(key.number for key in keys)
+                    if is_hello:
+                        self._hellos.failed(parts.eui, self._clock())
                 continue
             key = next(key for key in keys if key.candidate is opened.candidate)
             genuine.append(self._genuine(one, key, opened))

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     DEVICE_NOT_ACTIVE = "device_not_active"  # retired or revoked
     OLD_EPOCH = "old_epoch"  # the device has gone on, and its keys of then are gone
     KEY_EXHAUSTED = "key_exhausted"  # the key was tried too often to be believed any more
+    TOO_MANY_HELLOS = "too_many_hellos"  # so many forged ones named this device that no more are tried for now
     CHAIN_DAMAGED = "chain_damaged"  # the stored chain key can't be unwrapped
     # whether it is genuine and new
     BAD_TAG = "bad_tag"  # no candidate's key opens it: forged, changed, reflected, or of another device

@@ -76,7 +76,7 @@ def compile_tree(device: Path, out: Path, board: Board, optimise: int = 3, *, ap
 
 
 def _module(relative: Path) -> str:
-    # What tracebacks call the file. A module's name is on the board's heap anyway; a path would be one more string each.
+    # What tracebacks call the file. A module's name is on the board's heap anyway; a path would be one more string.
     parts = relative.with_suffix("").parts
     parts = parts[1:] if parts[0] == "lib" else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

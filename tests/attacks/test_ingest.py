@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import cbor2
@@ -17,7 +18,9 @@ import pytest
 from cryptography.exceptions import InvalidTag
 
 from host_tools.gateway.broker import EmbeddedBroker
+from host_tools.ingest.hellos import FAILURES_AN_HOUR
 from provisioning.registry.vault import VaultError
+from sealwire.keys import FAILED_OPENINGS_MAX
 from tests.support.fleet import (
     GATEWAY,
     NOW,
@@ -704,3 +707,20 @@ def test_keys_are_not_in_what_is_printed_of_them(fleet: Fleet):
     for secret in (wearable.keys(0).ku, wearable.keys(0).kd, wearable.root):
         assert repr(secret) not in shown
         assert secret.hex() not in shown
+
+
+def test_flood_of_forged_hellos_locks_no_device_out(fleet: Fleet):
+    wearable, server = fleet.add(), fleet.intake()
+    forged = []
+    for epoch in range(4):
+        frame = bytearray(wearable.seal(telemetry(70), epoch=epoch, hello=True))
+        frame[-1] ^= 1
+        forged += [uplink(bytes(frame))] * 40
+    seen = Counter(reasons(process(server, *forged)))
+    assert seen == {"bad_tag": FAILURES_AN_HOUR, "too_many_hellos": len(forged) - FAILURES_AN_HOUR}
+    # data is opened as ever, and after an hour so is a hello
+    assert reasons(process(server, uplink(wearable.seal(telemetry(71), epoch=0)))) == []
+    fleet.clock.now += 3601
+    assert reasons(process(server, uplink(wearable.seal(telemetry(72), epoch=3, hello=True)))) == []
+    # at this rate a day-long epoch stays far below the limit of its key
+    assert 24 * FAILURES_AN_HOUR < FAILED_OPENINGS_MAX / 10
