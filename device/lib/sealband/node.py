@@ -2,8 +2,9 @@
 # in; it owns the order of things and the counts that the status reports.
 #
 # The work is a generator of pauses, so that a measurement of nine seconds and a receive window of the same time do not
-# wait for each other, and so that three drivers can pace it: run_forever() sleeps, run() is a coroutine for asyncio,
-# run_deep_sleep() restarts the board for each wake. Nothing that comes from a sensor, a link or the server ends it.
+# wait for each other, and so that three drivers can pace it: run_forever() sleeps, run() is a coroutine (loop.py),
+# run_deep_sleep() restarts the board for each wake (sleep.py). Nothing that comes from a sensor, a link or the server
+# ends it.
 import gc
 import os
 import time
@@ -23,9 +24,6 @@ from sealband.sampler import Sampler
 from sealband.session import Session
 from sealwire import frame, messages, radio, recordids
 
-_VERSION = const(1)  # of the RTC section
-_RTC_MAX = const(1750)  # leaves room for the chain's section and the ledger's
-_DEEP_SLEEP_MIN_MS = const(2000)  # a restart costs about as much
 _LONGEST_MS = const(3600000)
 _SLICE_MS = const(1000)
 _START_SPREAD_MS = const(4000)
@@ -67,7 +65,7 @@ class Node:
         self.sampler = Sampler(app.sensors, self.batch, self._sampled if app.on_sample else None, self._sensor_failed)
         self.refused = 0  # downlinks since the cold start
         self.faults = 0  # exceptions in our own code
-        self._store = store
+        self.store = store
         self._sleep_ms = sleep_ms
         self._random = random
         self._watchdog = watchdog
@@ -78,66 +76,29 @@ class Node:
         self._closed = list(app.links)
         self.pause_until_ms = 0
         self._advance_at = 0
-        self._running = False
+        self.running = False
         if not self._resume():
             self._cold_start()
         self.open_links()
 
-    # --- start and deep sleep
+    # --- start
+
+    def _resume(self):
+        state = self.store.rtc_take("node")
+        if state is None:
+            return False
+        from sealband import sleep
+
+        return sleep.resume(self, state)
 
     def _cold_start(self):
         now = self.clock.now()
         self.sampler.start(now)
-        self._send_at = self._next(now, self.config.send_every_s)
-        self._status_at = now
+        self.send_at = self._next(now, self.config.send_every_s)
+        self.status_at = now
         # a ward whose power comes back must not speak all at once
         self.session.backoff.hold(self.clock.uptime_ms(), 0, _START_SPREAD_MS)
         self.log.note("boot", self._reset_cause)
-
-    def _resume(self):
-        data = self._store.rtc_take("node")
-        if data is None:
-            return False
-        state = cbor.decode(data, max_items=8192)
-        if state[0] != _VERSION:
-            return False
-        _, clock, sampler, backoff, batch, counts, self._send_at, self._status_at = state
-        self.clock.restore(clock)
-        self.sampler.start(self.clock.now())
-        self.sampler.restore(sampler)
-        self.session.backoff.restore(backoff)
-        self.batch.restore(batch)
-        self.refused, self.faults, self.batch.lost = counts
-        return True
-
-    # Set everything aside for deep sleep. What does not fit into RTC memory is sealed first.
-    def suspend(self):
-        data = self._state()
-        if len(data) > _RTC_MAX and self.clock.valid:
-            self._seal_batch(None)
-            data = self._state()
-        while len(data) > _RTC_MAX:
-            self.batch.lose()
-            data = self._state()
-        self._store.rtc_put("node", data)
-        self.chain.suspend()
-        for link in self.links:
-            link.suspend()
-        self._store.rtc_flush()
-
-    def _state(self):
-        return cbor.encode(
-            [
-                _VERSION,
-                self.clock.state(),
-                self.sampler.state(),
-                self.session.backoff.state(),
-                self.batch.state(),
-                [self.refused, self.faults, self.batch.lost],
-                self._send_at,
-                self._status_at,
-            ]
-        )
 
     # open those that do not work yet
     def open_links(self):
@@ -145,7 +106,7 @@ class Node:
             return
         for link in list(self._closed):
             try:
-                link.open(self._store, self.clock, self.config, self._random)
+                link.open(self.store, self.clock, self.config, self._random)
             except LinkError:
                 self.log.note("link", self.app.links.index(link))
                 continue
@@ -168,47 +129,33 @@ class Node:
 
     # Stay awake. Returns when stop() was called.
     def run_forever(self):
-        self._running = True
-        while self._running:
-            self._idle(self.cycle())
+        self.running = True
+        while self.running:
+            self.idle(self.cycle())
 
-    # The same beside other coroutines.
-    async def run(self):
-        import asyncio
+    # The same as a coroutine beside others.
+    def run(self):
+        from sealband import loop
 
-        self._running = True
-        while self._running:
-            try:
-                for pause_ms in self.work():
-                    await asyncio.sleep_ms(pause_ms)
-                left_ms = self.next_ms()
-            except Exception as error:
-                left_ms = self.fault(error)
-            while left_ms > 0 and self._running and not self.session.due():
-                self._feed()
-                await asyncio.sleep_ms(min(left_ms, _SLICE_MS))
-                left_ms -= _SLICE_MS
+        return loop.run(self)
 
     # Sleep deeply after each wake; `machine` restarts the board, so this returns only where it does not.
     def run_deep_sleep(self, machine):
-        while True:
-            pause_ms = self.cycle()
-            if pause_ms >= _DEEP_SLEEP_MIN_MS:
-                break
-            self._idle(pause_ms)
-        self.suspend()
-        machine.deepsleep(pause_ms)
+        from sealband import sleep
+
+        sleep.run(self, machine)
 
     def stop(self):
-        self._running = False
+        self.running = False
 
-    def _idle(self, left_ms):
+    # wait, awake
+    def idle(self, left_ms):
         while left_ms > 0:
-            self._feed()
+            self.feed()
             self._sleep_ms(min(left_ms, _SLICE_MS))
             left_ms -= _SLICE_MS
 
-    def _feed(self):
+    def feed(self):
         if self._watchdog:
             self._watchdog.feed()
 
@@ -229,7 +176,7 @@ class Node:
     def _steps(self, tasks):
         session = None
         while True:
-            self._feed()
+            self.feed()
             try:
                 self._keep_house()
             except Exception as error:
@@ -270,9 +217,9 @@ class Node:
     def next_ms(self, sessions=True):
         now_ms = self.clock.uptime_ms()
         now = self.clock.now()
-        waits = [_LONGEST_MS, max(0, self._status_at - now) * 1000]
+        waits = [_LONGEST_MS, max(0, self.status_at - now) * 1000]
         if self.clock.valid and len(self.batch):
-            waits.append(max(0, self._send_at - now) * 1000)
+            waits.append(max(0, self.send_at - now) * 1000)
         sample_s = self.sampler.wait(now)
         if sample_s is not None:
             # to the full second, so that a wake is not a moment too early
@@ -309,17 +256,17 @@ class Node:
                     self.log.note("epoch", self.chain.epoch)
             except StoreError:
                 self.log.note("store")
-        if now >= self._status_at:
-            self._status_at = now + self.config.status_every_s
+        if now >= self.status_at:
+            self.status_at = now + self.config.status_every_s
             self.report()
         # what was due before the boundary still belongs to this batch
-        if now >= self._send_at and not self.sampler.pending(self._send_at):
-            self._send_at = self._next(now, self.config.send_every_s)
-            if self.clock.valid and self._seal_batch(self._send_at - self.config.send_every_s):
+        if now >= self.send_at and not self.sampler.pending(self.send_at):
+            self.send_at = self._next(now, self.config.send_every_s)
+            if self.clock.valid and self.seal_batch(self.send_at - self.config.send_every_s):
                 # devices with the same schedule do not speak at the same moment
                 self.session.backoff.hold(self.clock.uptime_ms(), 0, min(30000, self.config.send_every_s * 50))
         elif self.clock.valid and len(self.batch) >= _BATCH_MAX:
-            self._seal_batch(None)
+            self.seal_batch(None)
 
     # --- sealing
 
@@ -332,7 +279,7 @@ class Node:
         return shortest or radio.EU868_FRAME_MAX[12]
 
     # Seal the batch's samples before this time (None: all) into the outbox; how many frames.
-    def _seal_batch(self, limit):
+    def seal_batch(self, limit):
         count = 0
         while True:
             plaintext = self.batch.take(self.frame_max() - frame.OVERHEAD, limit)
@@ -425,14 +372,14 @@ class Node:
         now = self.clock.now()
         self.batch.shift(seconds)
         self.sampler.shift(seconds, now)
-        self._send_at = self._next(now, self.config.send_every_s)
-        self._status_at += seconds
+        self.send_at = self._next(now, self.config.send_every_s)
+        self.status_at += seconds
         self._advance_at = 0
 
     # Settings changed.
     def configured(self):
         now = self.clock.now()
-        self._send_at = self._next(now, self.config.send_every_s)
-        self._status_at = min(self._status_at, now + self.config.status_every_s)
+        self.send_at = self._next(now, self.config.send_every_s)
+        self.status_at = min(self.status_at, now + self.config.status_every_s)
         for link in self.links:
             link.configure(self.config)

@@ -148,6 +148,9 @@ class Session:
         except StoreError:
             node.log.note("store")
             return False
+        except Exception as error:
+            node.fault(error)
+            return False
         try:
             commands.act(node, epoch, ctr, plaintext)
         except Exception as error:

@@ -1,0 +1,48 @@
+# `machine`: I2C and ADC are answered by the register models of the virtual board, on the other end of the line.
+import time
+
+from _wire import answer, answer_into, tell, tell_bytes
+
+PWRON_RESET = 1
+DEEPSLEEP_RESET = 4
+
+
+def reset_cause():
+    return PWRON_RESET
+
+
+def reset():
+    raise SystemExit
+
+
+class Pin:
+    def __init__(self, *args, **settings):
+        pass
+
+
+SPI = Pin
+
+
+class RTC:
+    def memory(self, data=None):
+        return b""
+
+
+class ADC:
+    ATTN_11DB = 3
+
+    def __init__(self, pin, atten=0):
+        pass
+
+    def read_uv(self):
+        tell("adc", time.now_us)
+        return int(answer())
+
+
+class I2C(Pin):
+    def writeto_mem(self, address, register, data):
+        tell_bytes(data, "write", time.now_us, address, register)
+
+    def readfrom_mem_into(self, address, register, buffer):
+        tell("read", time.now_us, address, register, len(buffer))
+        answer_into(buffer)
