@@ -3,6 +3,7 @@ from device.wearable import CountingSensor, T, Wearable
 
 from sealband.app import App, Every
 from sealband.crypto import cbor
+from sealband.errors import StoreError
 from sealwire import frame, messages
 
 
@@ -265,6 +266,42 @@ def test_a_driver_that_raises_or_returns_nonsense_is_counted():
     w.run(300)
     assert w.node.sampler.errors >= 25 and w.node.faults == 0
     assert len([1 for _, record, _ in w.server.samples() if record == 4]) > 15
+
+
+class Endless(CountingSensor):
+    pause_ms = 500
+
+    def measure(self):
+        while True:
+            yield self.pause_ms
+
+
+def test_a_measurement_that_never_ends_is_given_up_and_holds_nothing_back():
+    for pause_ms in (500, 0, "x"):
+        endless = Endless(1, 0)
+        endless.pause_ms = pause_ms
+        w = Wearable(sensors=[Every(10, endless), Every(10, CountingSensor(4, 3000))], send_every_s=60)
+        w.run(400)
+        assert w.node.sampler.errors >= 3 and w.node.faults == 0
+        assert not endless.running or pause_ms == 500
+        assert len([1 for _, record, _ in w.server.samples() if record == 4]) > 15
+
+
+def test_a_server_that_is_lost_and_a_flash_that_refuses_do_not_make_it_spin():
+    w = Wearable(send_every_s=60)
+    w.link.deaf = True
+    w.run(1200)
+    assert w.node.session.backoff.lost
+    attempts = []
+
+    def refuse():
+        attempts.append(w.time.ms)
+        raise StoreError("flash")
+
+    w.node.chain.take_counter = refuse
+    w.run(3600)
+    assert w.node.faults == 0
+    assert len(attempts) < 200, len(attempts)
 
 
 def test_a_full_outbox_drops_the_oldest_telemetry_and_reports_how_many():

@@ -2,6 +2,9 @@
 #
 # Sampling times are multiples of the period, so that series of different sensors begin together and pack well. A sample
 # bears the time at which it was due. A sensor that fails is counted, and leaves a gap; the others go on.
+from micropython import const
+
+_MEASURE_MAX_MS = const(60000)
 
 
 class Every:
@@ -70,9 +73,17 @@ class Sampler:
     # A generator holds its locals on the heap in one piece, several at a time: so it does little itself.
     def _measure(self, index, every):
         values = None
+        left_ms = _MEASURE_MAX_MS
         try:
             every.sensor.start()
-            values = yield from every.sensor.measure()
+            steps = every.sensor.measure()
+            while left_ms > 0:
+                pause_ms = next(steps)
+                left_ms -= max(1, pause_ms)
+                yield pause_ms
+            self._fail(index)  # it would hold back what the others measured
+        except StopIteration as end:
+            values = end.value
         except Exception:
             # SensorError as a rule; whatever a driver raises, it must not end the loop
             self._fail(index)

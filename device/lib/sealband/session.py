@@ -63,7 +63,8 @@ class Session:
             data = self._hello()
             if data is not None:
                 heard = yield from self._exchange(data, None)
-                unheard = 0 if heard else 1
+            # also when it could not be sealed: then flash refuses, and each try wears it
+            unheard = 0 if heard else 1
         while len(tried) < policy.BURST_MAX and unheard < policy.UNHEARD_MAX:
             key = None
             for queued in node.outbox.keys():
