@@ -15,6 +15,7 @@ _LAG_MIN = const(7)  # 214 beats/min
 _LAG_MAX = const(40)  # 37 beats/min
 _HEIGHT_MAX = const(32000)
 _INTERVALS_MIN = const(3)
+_COVERED_MIN_MS = const(4500)  # what gaps leave may be the few beats of one breath, not the rate of eight seconds
 _SEGMENTS_MAX = const(4)
 
 # quality limits, in percent
@@ -109,6 +110,8 @@ class Pulse:
         if likeness < _LIKENESS_MIN * len(intervals):
             return None, "beats unlike"
         total = sum(intervals)
+        if total < _COVERED_MIN_MS:
+            return None, "too few beats"
         middle = sorted(intervals)[len(intervals) // 2]
         last = 0
         for interval in intervals:
