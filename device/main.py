@@ -26,7 +26,15 @@ def main():
     chain = Chain.load(records)
     application = app.build(board)
     watchdog = machine.WDT(timeout=application.watchdog_s * 1000) if application.watchdog_s else None
-    node = Node(application, records, chain, Outbox(records), watchdog=watchdog, reset_cause=machine.reset_cause())
+    node = Node(
+        application,
+        records,
+        chain,
+        Outbox(records),
+        watchdog=watchdog,
+        reset_cause=machine.reset_cause(),
+        reset=machine.reset,
+    )
     print("sealband: running as", chain.eui.hex())
     if application.deep_sleep:
         node.run_deep_sleep(machine)

@@ -51,9 +51,11 @@ class Server:
     def message(self, epoch, *items):
         return self.seal(epoch, b"".join(cbor.encode(item) for item in items))
 
-    # the sync that answers a frame
-    def sync(self, epoch, t):
+    # the sync that answers a frame; one that is out of the bitmap's reach is named in place of the newest
+    def sync(self, epoch, t, answered=None):
         newest = max(ctr for e, ctr in self.stored if e == epoch)
+        if answered is not None and newest - answered > 32:
+            newest = answered
         bitmap = 0
         for i in range(32):
             if (epoch, newest - 1 - i) in self.stored:

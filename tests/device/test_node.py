@@ -372,6 +372,64 @@ def test_an_exception_in_our_own_code_is_counted_and_the_loop_goes_on_slowly():
     assert len(w.server.stored) > sent
 
 
+def test_a_fault_that_comes_with_every_frame_does_not_make_a_flood():
+    w = Wearable(send_every_s=60)
+    w.run(100)
+    sent = len(w.link.sent)
+
+    def bug(*args):
+        raise MemoryError("bug")
+
+    w.node.outbox.acknowledge = bug
+    w.node.session._receive = bug
+    w.run(2 * 3600)
+    assert 0 < len(w.link.sent) - sent < 20, len(w.link.sent) - sent
+    del w.node.outbox.acknowledge
+    del w.node.session._receive
+    w.run(2 * 3600)
+    assert len(w.queue()) <= 1
+
+
+def test_a_fault_that_does_not_end_starts_the_board_anew():
+    w = Wearable(send_every_s=60)
+    w.run(100)
+    resets = []
+    w.node._reset = lambda: resets.append(w.time.ms)
+
+    def bug(*args):
+        raise MemoryError("bug")
+
+    keep_house, w.node._keep_house = w.node._keep_house, bug
+    began = w.time.ms
+    w.run(600)
+    assert resets and 170000 < resets[0] - began < 200000, resets[:1]
+    w.node._keep_house = keep_house
+    resets.clear()
+    w.run(600)
+    assert not resets
+
+
+def test_a_sensor_is_not_busy_for_ever_after_a_fault_in_the_loop():
+    w = Wearable(send_every_s=60)
+    w.run(100)
+    due = w.node.sampler.due
+    calls = []
+
+    def sometimes(now):
+        calls.append(now)
+        if len(calls) % 40 == 39:
+            raise MemoryError("bug")
+        return due(now)
+
+    w.node.sampler.due = sometimes
+    w.run(900)
+    assert w.node.faults > 3
+    heart = w.heart.reads
+    w.node.sampler.due = due
+    w.run(300)
+    assert w.heart.reads - heart >= 28
+
+
 def test_asking_for_the_same_record_twice_is_refused_at_declaration():
     try:
         App([Every(10, CountingSensor(1, 0)), Every(60, CountingSensor(1, 0))], [])

@@ -19,6 +19,14 @@ def test_pauses_double_up_to_an_hour_and_a_half_and_an_answer_resets_them():
     assert low.wait_ms(0) == 7500
 
 
+def test_a_server_that_answers_is_not_kept_waiting_for_the_frames_it_does_not_take():
+    backoff = Backoff(lambda n: n - 1)
+    for _ in range(9):
+        backoff.ended(0, True, False, False)
+    backoff.ended(0, True, True, False)
+    assert backoff.wait_ms(0) == 22499
+
+
 def test_the_server_is_lost_after_so_many_silent_sessions_in_which_something_was_sent():
     backoff = Backoff(lambda n: 0)
     for _ in range(10):

@@ -125,8 +125,8 @@ class ServerLink(Link):
         return [] if self.mute else downlinks
 
     def _sync(self, frame):
-        epoch, _, _ = self._server.open(frame)
-        return [self._server.sync(epoch, self._time.server_t())]
+        epoch, ctr, _ = self._server.open(frame)
+        return [self._server.sync(epoch, self._time.server_t(), ctr)]
 
 
 class Wearable:

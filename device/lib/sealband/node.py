@@ -28,7 +28,8 @@ _LONGEST_MS = const(3600000)
 _SLICE_MS = const(1000)
 _START_SPREAD_MS = const(4000)
 _FAULT_PAUSE_MS = const(5000)
-_FAULTS_MAX = const(24)  # two minutes and more
+_FAULTS_APART_MS = const(60000)  # more apart, they are two incidents
+_FAULTY_MAX_MS = const(180000)
 _ADVANCE_EVERY_S = const(10)
 _BATCH_MAX = const(600)  # samples; more are sealed before their time
 
@@ -71,10 +72,10 @@ class Node:
         self._watchdog = watchdog
         self._reset_cause = reset_cause
         self._reset = reset
-        self._faults_in_a_row = 0
+        self._faulty_since_ms = 0
         self.links = []  # those that work
         self._closed = list(app.links)
-        self.pause_until_ms = 0
+        self.pause_until_ms = -_FAULTS_APART_MS
         self._advance_at = 0
         self.running = False
         if not self._resume():
@@ -167,7 +168,6 @@ class Node:
         tasks = []  # [uptime at which it goes on, generator]
         try:
             yield from self._steps(tasks)
-            self._faults_in_a_row = 0
         finally:
             # a sensor whose task just went would be busy for ever
             for entry in tasks:
@@ -232,14 +232,16 @@ class Node:
     def fault(self, error):
         gc.collect()
         self.faults += 1
-        self._faults_in_a_row += 1
         self.log.note("fault", self.faults)
         if self.app.echo:
             import sys
 
             sys.print_exception(error)
-        self.pause_until_ms = self.clock.uptime_ms() + _FAULT_PAUSE_MS
-        if self._reset and self._faults_in_a_row >= _FAULTS_MAX:
+        now_ms = self.clock.uptime_ms()
+        if now_ms - self.pause_until_ms > _FAULTS_APART_MS:
+            self._faulty_since_ms = now_ms
+        self.pause_until_ms = now_ms + _FAULT_PAUSE_MS
+        if self._reset and now_ms - self._faulty_since_ms > _FAULTY_MAX_MS:
             self._reset()
         return _FAULT_PAUSE_MS
 

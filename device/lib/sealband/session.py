@@ -45,8 +45,16 @@ class Session:
             wait_ms = link_ms or 0  # without any link, a session tries to open them again
         return max(wait_ms, node.pause_until_ms - now_ms)
 
-    # A burst of frames with a receive window after each, in the outbox's order.
+    # A burst of frames with a receive window after each, in the outbox's order. A fault of our own code counts as
+    # silence: what comes again and again must not send again and again.
     def run(self):
+        try:
+            yield from self._burst()
+        except Exception:
+            self.backoff.ended(self._node.clock.uptime_ms(), True, False, False)
+            raise
+
+    def _burst(self):
         node = self._node
         self._urgent = False
         self._attempted_ms = node.clock.uptime_ms()

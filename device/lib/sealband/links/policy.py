@@ -23,11 +23,11 @@ class Backoff:
     def lost(self):
         return self.failures >= LOST_AFTER
 
-    # A session ended at this uptime. sent: something went out; heard: the server said something; done: nothing that was
-    # tried is left.
+    # A session ended at this uptime. sent: something went out; heard: the server said something, so the pause is short;
+    # done: nothing that was tried is left.
     def ended(self, now_ms, sent, heard, done):
         if heard:
-            self.failures = 0
+            self.failures = self._tries = 0
         elif sent:
             self.failures += 1
         self._tries = 0 if done else self._tries + 1
