@@ -1,0 +1,5 @@
+# What boot.py chose, for the code that it starts. Lies outside the slots, and no update replaces it.
+index = 255  # the running slot; 255: a developer's board, which runs what lies in the root
+sequence = 0  # of the running release
+digest = b""  # of its image
+trial = False  # it is not confirmed yet
