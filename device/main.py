@@ -1,7 +1,11 @@
 # board -> app -> node. Without an identity the REPL is left open for the station, and the heap for enrol.py.
 import machine
 
+import sealboot
 from sealband import store
+
+_PAUSE_MS = 10000
+_TRIAL_WATCHDOG_S = 120
 
 
 def main():
@@ -16,6 +20,30 @@ def main():
     if records.load(store.CHAIN) is None:
         print("sealband: not enrolled")
         return
+    if sealboot.index <= 1 and not sealboot.trial:
+        work = update_due()
+        if work:
+            from sealband.update import agent
+
+            agent.run(work, machine, records.load_number(store.CLOCK) or 0)
+    run(records)
+
+
+# The update that this start is for, or None.
+def update_due():
+    import os
+
+    try:
+        os.stat("/update/job")
+    except OSError:
+        return None
+    from sealband.update import job
+
+    work = job.load()
+    return work if work and work.phase == job.GO else None
+
+
+def run(records):
     import app
     import board
 
@@ -25,7 +53,9 @@ def main():
 
     chain = Chain.load(records)
     application = app.build(board)
-    watchdog = machine.WDT(timeout=application.watchdog_s * 1000) if application.watchdog_s else None
+    # boot.py has armed the watchdog of a trial, and it can't be stopped: it wants to be fed
+    watchdog_s = application.watchdog_s or (_TRIAL_WATCHDOG_S if sealboot.trial else 0)
+    watchdog = machine.WDT(timeout=watchdog_s * 1000) if watchdog_s else None
     node = Node(
         application,
         records,
@@ -42,4 +72,16 @@ def main():
         node.run_forever()
 
 
-main()
+try:
+    main()
+except Exception as error:
+    if sealboot.index > 1:
+        raise  # a developer's board: whoever develops wants to see it, and the REPL
+    import sys
+    import time
+
+    sys.print_exception(error)
+    if not sealboot.trial:
+        time.sleep_ms(_PAUSE_MS)
+    # on trial, boot.py counts; else what failed may work next time, and a board on a wrist has nobody to type
+    machine.reset()

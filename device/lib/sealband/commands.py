@@ -63,6 +63,8 @@ def _sync(node, epoch, items):
     count = node.outbox.acknowledge(epoch, newest, bitmap)
     if count:
         node.log.note("acked", count)
+        if node.update:
+            node.update.acknowledged()
     try:
         node.chain.acknowledged(node.clock.now() if node.clock.valid else None, epoch)
     except StoreError:
@@ -95,6 +97,10 @@ def _command(node, epoch, kind, items):
                 return messages.RESULT_OUT_OF_RANGE
             node.log.note("epoch", node.chain.epoch)
             return messages.RESULT_DONE
+        if kind == messages.UPDATE:
+            from sealband.update import duty
+
+            return duty.order(node, items)
     except SettingsError as error:
         return error.code
     except StoreError:

@@ -12,6 +12,7 @@ import os
 
 from micropython import const
 
+import sealboot
 from sealband import keys, store
 from sealband.chain import Chain
 from sealband.crypto import cbor, cose, p256
@@ -159,7 +160,7 @@ def _make(ticket_id, ticket_pub, station_nonce, eui, model, random):
         root = _root(private, row)
     except p256.P256Error:
         raise EnrolError(BAD_TICKET, "the ticket's key is not on the curve")
-    row += [keys.confirm(root, keys.transcript(*row[1:7])), model, 0]
+    row += [keys.confirm(root, keys.transcript(*row[1:7])), model, sealboot.sequence]
     return private, cose.sign1(private, cbor.encode(row))
 
 

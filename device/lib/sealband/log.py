@@ -23,6 +23,8 @@ EVENTS = (
     "sent",  # a frame went out: priority, epoch, counter
     "sealed",  # a frame was queued: priority, bytes, counter
     "acked",  # frames were acknowledged: how many
+    "update",  # a step of an update was queued as a report: release sequence, state, code
+    "restart",  # the board starts anew for an update
 )
 
 

@@ -11,6 +11,7 @@ import time
 
 from micropython import const
 
+import sealboot
 from sealband import seal
 from sealband.batch import Batch
 from sealband.clock import Clock
@@ -31,7 +32,17 @@ _FAULT_PAUSE_MS = const(5000)
 _FAULTS_APART_MS = const(60000)  # more apart, they are two incidents
 _FAULTY_MAX_MS = const(180000)
 _ADVANCE_EVERY_S = const(10)
+_JOB = "/update/job"  # update/job.py, which is loaded only if it is there
 _BATCH_MAX = const(600)  # samples; more are sealed before their time
+
+
+# whether this start has an update to look after
+def _exists(path):
+    try:
+        os.stat(path)
+        return True
+    except OSError:
+        return False
 
 
 # an unpredictable integer below n
@@ -68,7 +79,7 @@ class Node:
         self.faults = 0  # exceptions in our own code
         self.store = store
         self._sleep_ms = sleep_ms
-        self._random = random
+        self.random = random
         self._watchdog = watchdog
         self._reset_cause = reset_cause
         self._reset = reset
@@ -78,9 +89,15 @@ class Node:
         self.pause_until_ms = -_FAULTS_APART_MS
         self._advance_at = 0
         self.running = False
-        if not self._resume():
+        self.resumed = self._resume()  # from deep sleep
+        if not self.resumed:
             self._cold_start()
         self.open_links()
+        self.update = None  # what there is to do about an update: update.duty.Duty
+        if sealboot.trial or sealboot.outcome[0] or _exists(_JOB):
+            from sealband.update import duty
+
+            self.update = duty.begin(self)
 
     # --- start
 
@@ -107,7 +124,7 @@ class Node:
             return
         for link in list(self._closed):
             try:
-                link.open(self.store, self.clock, self.config, self._random)
+                link.open(self.store, self.clock, self.config, self.random)
             except LinkError:
                 self.log.note("link", self.app.links.index(link))
                 continue
@@ -183,6 +200,9 @@ class Node:
                 self.fault(error)
             for task in self.sampler.due(self.clock.now()):
                 tasks.append([0, task])
+            if self.update:
+                for task in self.update.tasks(self.clock.uptime()):
+                    tasks.append([0, task])
             if session is None and self.session.due():
                 session = self.session.run()
                 tasks.append([0, session])
@@ -226,6 +246,9 @@ class Node:
             waits.append(max(0, sample_s * 1000 - now_ms % 1000))
         if sessions and len(self.outbox):
             waits.append(self.session.wait_ms())
+        update_ms = self.update.wait_ms(now_ms // 1000) if self.update else None
+        if update_ms is not None:
+            waits.append(update_ms)
         return max(1, self.pause_until_ms - now_ms, min(waits))
 
     # Our own code raised: count it, and do not spin. When it does not end, the board starts anew. Returns the pause.
@@ -269,6 +292,16 @@ class Node:
                 self.session.backoff.hold(self.clock.uptime_ms(), 0, min(30000, self.config.send_every_s * 50))
         elif self.clock.valid and len(self.batch) >= _BATCH_MAX:
             self.seal_batch(None)
+        if self.update:
+            self.update.work(self)
+
+    # Start the board anew, for an update: what RAM holds is sealed before.
+    def restart(self):
+        if self.clock.valid:
+            self.seal_batch(None)
+        self.log.note("restart")
+        if self._reset:
+            self._reset()
 
     # --- sealing
 
@@ -339,6 +372,8 @@ class Node:
             (messages.STATUS_SAMPLES_LOST, self.batch.lost),
             (messages.STATUS_BATTERY_MV, self.sampler.newest.get(recordids.BATTERY_VOLTAGE)),
             (messages.STATUS_RESET_CAUSE, self._reset_cause),
+            (messages.STATUS_RELEASE, sealboot.sequence or None),
+            (messages.STATUS_RUNNING, sealboot.digest[:8] or None),
             (messages.STATUS_UPTIME_S, self.clock.uptime()),
             (messages.STATUS_AIRTIME_MS, airtime_ms),
             (messages.STATUS_FREE_HEAP, gc.mem_free()),

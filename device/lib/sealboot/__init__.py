@@ -3,3 +3,4 @@ index = 255  # the running slot; 255: a developer's board, which runs what lies 
 sequence = 0  # of the running release
 digest = b""  # of its image
 trial = False  # it is not confirmed yet
+outcome = (0, 0)  # (sequence, code) of a release that was rolled back and not yet reported

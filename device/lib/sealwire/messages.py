@@ -40,3 +40,4 @@ RESULT_UNKNOWN = 2
 RESULT_OUT_OF_RANGE = 3
 RESULT_UNSUPPORTED = 4
 RESULT_FAILED = 5  # flash did not keep it; nothing changed
+RESULT_BUSY = 6  # another update is on trial; ask again

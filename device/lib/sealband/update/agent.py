@@ -1,0 +1,246 @@
+# The updater: one attempt at the job, in a start of its own that has the heap to itself. It brings the link up, takes
+# newer trust lists, checks the manifest, fetches, installs and starts the board anew, whatever came of it. What is
+# checked, written and switched is in manifest.py, trust.py, fetch.py, install.py and firmware.py; this is their order:
+#
+#   link → trust lists → manifest verified, and the one that was ordered → patch, or else full image, to flash
+#        → idle slot, read back, digest → boot record: on trial → reset
+import os
+import sys
+import time
+
+import sealboot
+from sealband.links.base import LinkError
+from sealband.update import address, fetch, job, manifest, provision, trust
+from sealband.update.refused import UpdateRefused
+from sealboot import record
+from sealwire import update as wire
+from sealwire.manifest import COMPONENT_APP, COMPONENT_FW
+from sealwire.messages import EPOCH_2025
+
+WATCHDOG_MS = 120000
+_LINK_MS = 60000
+_TRUST_STEPS_MAX = 8
+_YEAR_2000_S = 946684800
+
+
+# One attempt, then reset. floor_s: a time that is surely past.
+def run(work, machine, floor_s, pull=None):
+    watchdog = machine.WDT(timeout=WATCHDOG_MS)
+    # counted before anything can go wrong
+    work.attempts += 1
+    work.phase = job.ORDERED
+    try:
+        work.save()
+        (pull or attempt)(work, machine, max(floor_s, work.now_s), watchdog.feed)
+    except UpdateRefused as error:
+        say("refused", error.code)
+        work.note(wire.REFUSED, error.code)
+        work.phase = job.ENDED
+    except Failed as error:
+        say("failed", error.code)
+        work.note(wire.FAILED, error.code)
+    except Exception as error:
+        sys.print_exception(error)
+        work.note(wire.FAILED, wire.INTERNAL)
+    watchdog.feed()
+    try:
+        work.save()
+    except OSError:
+        pass  # the attempt was counted; what it came to shows in the boot record
+    machine.reset()
+
+
+# This attempt came to nothing; another may do better.
+class Failed(Exception):
+    def __init__(self, code):
+        super().__init__(code)
+        self.code = code
+
+
+# Numbers and names of steps only: nothing from outside gets onto the serial port.
+def say(step, *numbers):
+    print("update:", step, *numbers)
+
+
+def attempt(work, machine, now_s, feed):
+    site = provision.load()
+    if site is None:
+        raise UpdateRefused(wire.HOST_REFUSED)
+    if not address.allowed(work.url, site.origins):
+        raise UpdateRefused(wire.HOST_REFUSED)
+    job.tidy()
+    _set_clock(machine, now_s)
+    link = _link_up(site, feed)
+    try:
+        _pull(work, site, now_s, feed)
+    except fetch.FetchError as error:
+        raise Failed(error.code)
+    finally:
+        if link:
+            link.down()
+
+
+# Certificates are judged by the chip's clock, which a reset may have lost: it is set to a time that is surely past.
+def _set_clock(machine, now_s):
+    seconds = now_s + EPOCH_2025
+    if time.gmtime(0)[0] == 2000:
+        seconds -= _YEAR_2000_S
+    if time.time() < seconds:
+        year, month, day, hour, minute, second, weekday = time.gmtime(seconds)[:7]
+        machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+
+
+# None: the board has a way of its own, or none.
+def _link_up(site, feed):
+    if not site.wifi:
+        return None
+    from sealband.links import wifi
+
+    link = wifi.Wifi()
+    try:
+        link.up(site.wifi[0], site.wifi[1], _LINK_MS, feed)
+    except LinkError:
+        raise Failed(wire.NO_LINK)
+    return link
+
+
+def _pull(work, site, now_s, feed):
+    source = fetch.Source(site.origins, site.ca, feed=feed)
+    held = _trust(work, source, now_s)
+    if not work.sequence:
+        work.phase = job.ENDED
+        return
+    if held.expires is not None and now_s > held.expires:
+        raise UpdateRefused(wire.TRUST_EXPIRED)
+    order = _manifest(work, site, source, held)
+    del held
+    say("verified", order.sequence, order.size)
+    work.note(wire.VERIFIED)
+    work.firmware = order.component == COMPONENT_FW
+    name = order.digest.hex()[:16]
+    job.tidy((name + ".patch", name + ".full"))
+    if not work.firmware and _patched(work, source, order, name, feed):
+        return
+    path = job.path(name + ".full")
+    url = address.join(work.url, order.uri)
+    length = source.download(url, path, _delivered_max(order.size))
+    _install(work, order, path, False, length, feed)
+
+
+# Take every newer trust list that is there, one version after the other; what holds in the end.
+def _trust(work, source, now_s):
+    path = job.path("trust")
+    try:
+        held = trust.load(path)
+    except (OSError, UpdateRefused):
+        raise UpdateRefused(wire.TRUST_MISSING)
+    for _ in range(_TRUST_STEPS_MAX):
+        url = address.join(work.url, wire.TRUST_NAME % (held.version + 1))
+        try:
+            signed = source.get(url, wire.TRUST_MAX)
+        except fetch.FetchError as error:
+            if error.status == 404:
+                break
+            raise
+        try:
+            payload = trust.rotate(held, signed, now_s)
+        except UpdateRefused as error:
+            # whoever serves the files could put anything here: the list that holds goes on holding
+            work.note(wire.REFUSED, error.code, held.version + 1)
+            break
+        try:
+            job.write_file(path, payload)
+        except OSError:
+            raise Failed(wire.FLASH_FAILED)
+        held = trust.parse(payload)
+        say("trust", held.version)
+        work.note(wire.TRUSTED, 0, held.version)
+    return held
+
+
+# The manifest that was ordered, verified; nothing is written before this returns.
+def _manifest(work, site, source, held):
+    envelope = source.get(work.url, wire.ENVELOPE_MAX)
+    boot = record.load(job.SLOTS)
+    identity = manifest.Identity(
+        site.vendor,
+        site.class_id,
+        {COMPONENT_APP: boot.floor, COMPONENT_FW: boot.firmware_floor},
+        {COMPONENT_APP: _slot_max(), COMPONENT_FW: _firmware_max()},
+    )
+    order = manifest.verify(envelope, held, identity)
+    if order.manifest_digest != work.digest or order.sequence != work.sequence:
+        raise UpdateRefused(wire.NOT_ORDERED)
+    return order
+
+
+# Two slots, the download and the queue share the flash.
+def _slot_max():
+    state = os.statvfs(job.SLOTS)
+    return state[1] * state[2] // 3
+
+
+def _firmware_max():
+    try:
+        from esp32 import Partition
+
+        return Partition(Partition.RUNNING).get_next_update().info()[3]
+    except (ImportError, OSError):
+        return 0
+
+
+# What may be delivered for an image: stored blocks of deflate and a patch's numbers take more than the image itself.
+def _delivered_max(size):
+    return size + size // 8 + 1024
+
+
+# By a patch from what runs. False: there is none, or it did not lead to the image; then the full image is fetched.
+def _patched(work, source, order, name, feed):
+    if not sealboot.digest:
+        return False
+    path = job.path(name + ".patch")
+    url = address.join(work.url, wire.PATCH_NAME % (order.digest.hex(), sealboot.digest.hex()))
+    try:
+        length = source.download(url, path, _delivered_max(order.size))
+    except fetch.FetchError as error:
+        if error.status == 404 or error.code == wire.TOO_LONG:
+            return False
+        raise
+    try:
+        _install(work, order, path, True, length, feed)
+        return True
+    except Failed as error:
+        if error.code == wire.FLASH_FAILED:
+            raise
+        work.note(wire.FAILED, error.code)
+        return False
+
+
+# Delivery is not signed, so what does not lead to the signed digest is fetched anew in another attempt.
+def _install(work, order, path, patched, length, feed):
+    say("fetched", length)
+    work.note(wire.FETCHED)
+    try:
+        if work.firmware:
+            from sealband.update import firmware
+
+            firmware.install(order, path, feed=feed)
+        else:
+            from sealband.update import install
+
+            install.install(order, path, patched, job.SLOTS, feed)
+    except UpdateRefused as error:
+        _remove(path)
+        raise Failed(error.code)
+    # should the power fail before this is saved, the boot record says the same to the node
+    work.phase = job.TRIAL
+    work.note(wire.INSTALLED)
+    say("installed", order.sequence)
+    _remove(path)
+
+
+def _remove(path):
+    try:
+        os.remove(path)
+    except OSError:
+        pass  # tidied up by the next attempt
