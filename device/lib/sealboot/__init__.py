@@ -4,3 +4,4 @@ sequence = 0  # of the running release
 digest = b""  # of its image
 trial = False  # it is not confirmed yet
 outcome = (0, 0)  # (sequence, code) of a release that was rolled back and not yet reported
+watchdog_s = 0  # of the watchdog that boot.py armed, for a trial of either kind: it can't be stopped, and wants feeding

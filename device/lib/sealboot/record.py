@@ -1,5 +1,6 @@
 # The boot record: which slot runs, which is on trial, what each holds, and the sequences that nothing may fall below.
 # Two files with a checksum each; a write goes to the older one, so a cut costs at most that. Decides nothing.
+# What boot.py loads; the node's and the installer's changes are in switch.py.
 import hashlib
 import struct
 
@@ -32,6 +33,12 @@ class Record:
         self.slots = [EMPTY, EMPTY]  # (sequence, digest, confirmed once)
         self.outcome = (0, 0)  # (sequence, code) of the trial that ended without a confirmation
         self.firmware = (0, b"")  # (sequence, label) of a firmware on trial
+
+    # The release on trial is given up, and why is kept until it was reported.
+    def end_trial(self, code):
+        self.outcome = (self.slots[self.trial][0], code)
+        self.slots[self.trial] = EMPTY
+        self.trial, self.trials, self.wakes = NONE, 0, 0
 
     def pack(self):
         label = self.firmware[1]
@@ -114,6 +121,8 @@ def save(record, folder=FOLDER):
     with open(path, "rb") as file:
         if file.read(256) != data:
             raise OSError(5)
+    if _newest(folder)[1] == number:
+        raise OSError(5)  # its counter is at its end: it would never be read
 
 
 # The folder of a slot.
