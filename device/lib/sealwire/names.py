@@ -1,5 +1,6 @@
-"""Names of what messages.py numbers, for people. The device knows the numbers only: names cost it heap."""
+"""Names of what messages.py and update.py number, for people. The device knows the numbers only: names cost it heap."""
 
+from sealwire import update
 from sealwire.messages import (
     CONFIGURE,
     CONSENT,
@@ -7,6 +8,13 @@ from sealwire.messages import (
     RECEIPT,
     REKEY,
     REPORT,
+    RESULT_BUSY,
+    RESULT_DONE,
+    RESULT_FAILED,
+    RESULT_MALFORMED,
+    RESULT_OUT_OF_RANGE,
+    RESULT_UNKNOWN,
+    RESULT_UNSUPPORTED,
     RETIRE,
     STATUS,
     STATUS_AIRTIME_MS,
@@ -65,4 +73,71 @@ STATUS_NAMES = {
     STATUS_AIRTIME_MS: "airtime_ms",
     STATUS_REFUSED: "refused_downlinks",
     STATUS_SAMPLES_LOST: "samples_lost",
+}
+
+# Result codes of a receipt
+RESULTS = {
+    RESULT_DONE: "done",
+    RESULT_MALFORMED: "malformed",
+    RESULT_UNKNOWN: "unknown",
+    RESULT_OUT_OF_RANGE: "out_of_range",
+    RESULT_UNSUPPORTED: "unsupported",
+    RESULT_FAILED: "failed",
+    RESULT_BUSY: "busy",
+}
+
+# States and codes of an update report
+UPDATE_STATES = {
+    update.ACCEPTED: "accepted",
+    update.VERIFIED: "verified",
+    update.FETCHED: "fetched",
+    update.INSTALLED: "installed",
+    update.STARTED: "started",
+    update.CONFIRMED: "confirmed",
+    update.ROLLED_BACK: "rolled_back",
+    update.REFUSED: "refused",
+    update.FAILED: "failed",
+    update.GAVE_UP: "gave_up",
+    update.TRUSTED: "trusted",
+}
+UPDATE_CODES = {
+    update.OK: "ok",
+    update.MALFORMED: "malformed",
+    update.UNSUPPORTED: "unsupported",
+    update.WRONG_VENDOR: "wrong_vendor",
+    update.WRONG_CLASS: "wrong_class",
+    update.WRONG_COMPONENT: "wrong_component",
+    update.OLD_SEQUENCE: "old_sequence",
+    update.TOO_LARGE: "too_large",
+    update.MANIFEST_DIGEST: "manifest_digest",
+    update.TOO_FEW_SIGNATURES: "too_few_signatures",
+    update.NOT_ORDERED: "not_ordered",
+    update.TRUST_EXPIRED: "trust_expired",
+    update.TRUST_MALFORMED: "trust_malformed",
+    update.TRUST_VERSION: "trust_version",
+    update.TRUST_SIGNATURES: "trust_signatures",
+    update.TRUST_MISSING: "trust_missing",
+    update.HOST_REFUSED: "host_refused",
+    update.NO_LINK: "no_link",
+    update.UNREACHABLE: "unreachable",
+    update.HTTP_STATUS: "http_status",
+    update.HTTP_MALFORMED: "http_malformed",
+    update.TOO_LONG: "too_long",
+    update.TOO_SLOW: "too_slow",
+    update.TIME_OUT: "time_out",
+    update.TLS_REFUSED: "tls_refused",
+    update.BAD_STREAM: "bad_stream",
+    update.WRONG_BASE: "wrong_base",
+    update.PATCH_OUTSIDE: "patch_outside",
+    update.PATH_REFUSED: "path_refused",
+    update.ENTRY_REFUSED: "entry_refused",
+    update.ORDER_REFUSED: "order_refused",
+    update.TOO_MANY_FILES: "too_many_files",
+    update.IMAGE_DIGEST: "image_digest",
+    update.FLASH_FAILED: "flash_failed",
+    update.FIRMWARE_REFUSED: "firmware_refused",
+    update.TRIAL_FAILED: "trial_failed",
+    update.SLOT_CORRUPT: "slot_corrupt",
+    update.UNHEALTHY: "unhealthy",
+    update.INTERNAL: "internal",
 }
