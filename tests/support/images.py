@@ -70,3 +70,32 @@ def stored(data):
         data = data[65535:]
     length = len(data)
     return out + b"\x01" + length.to_bytes(2, "little") + (65535 - length).to_bytes(2, "little") + data
+
+
+def squeezed(data):
+    """Raw deflate (RFC 1951, fixed codes) that shortens runs of one byte only: small downloads, and bombs."""
+    out, bits, count = bytearray(), 3, 3  # last block, fixed codes
+
+    def put(code, length):
+        nonlocal bits, count
+        for at in range(length - 1, -1, -1):  # codes begin with their most significant bit
+            bits |= (code >> at & 1) << count
+            count += 1
+        while count > 7:
+            out.append(bits & 255)
+            bits >>= 8
+            count -= 8
+
+    at = 0
+    while at < len(data):
+        byte = data[at]
+        if at and byte == data[at - 1] and data[at : at + 258] == data[at : at + 1] * 258:
+            put(0xC5, 8)  # 258 bytes
+            put(0, 5)  # of the one before
+            at += 258
+            continue
+        put(0x30 + byte, 8) if byte < 144 else put(0x190 + byte - 144, 9)
+        at += 1
+    put(0, 7)
+    put(0, -count % 8)
+    return bytes(out)
