@@ -5,9 +5,11 @@ pkcs11:token=…;object=…?pin-source=file:…       a P-256 key that never lea
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from provisioning.signers.file import FileSigner, create_file_key, open_file
 from provisioning.signers.key import KID_LEN, SIGNATURE_LEN, Signer, SignerError, kid, verify
+from provisioning.signers.public import check_point, parse_public, public_text, read_public
 from provisioning.signers.secret import Ask, ask_terminal
 from provisioning.signers.token import open_token
 
@@ -19,9 +21,14 @@ __all__ = [
     "FileSigner",
     "Signer",
     "SignerError",
+    "check_point",
     "create_file_key",
     "kid",
+    "open_public",
     "open_signer",
+    "parse_public",
+    "public_text",
+    "read_public",
     "verify",
 ]
 
@@ -46,3 +53,16 @@ def open_signer(uri: str, ask: Ask = ask_terminal) -> Signer:
         # what follows the colon may be a secret in the wrong place
         raise SignerError(f"the key {scheme + colon!r} has no scheme that is known", f"known schemes: {known}")
     return SCHEMES[scheme](rest, ask)
+
+
+def open_public(name: str, ask: Ask = ask_terminal) -> bytes:
+    """The public key, 65 bytes, of whom a person names: `p256:…`, a key's URI, or the path of a public key's file.
+
+    Raises:
+        SignerError: it names none.
+    """
+    if name.startswith("p256:"):
+        return parse_public(name)
+    if name.partition(":")[0] in SCHEMES:
+        return open_signer(name, ask).public_key
+    return read_public(Path(name))
