@@ -5,7 +5,6 @@ import sealboot
 from sealband import store
 
 _PAUSE_MS = 10000
-_TRIAL_WATCHDOG_S = 120
 
 
 def main():
@@ -53,8 +52,8 @@ def run(records):
 
     chain = Chain.load(records)
     application = app.build(board)
-    # boot.py has armed the watchdog of a trial, and it can't be stopped: it wants to be fed
-    watchdog_s = application.watchdog_s or (_TRIAL_WATCHDOG_S if sealboot.trial else 0)
+    # a watchdog that boot.py has armed can't be stopped: it wants to be fed
+    watchdog_s = application.watchdog_s or sealboot.watchdog_s
     watchdog = machine.WDT(timeout=watchdog_s * 1000) if watchdog_s else None
     node = Node(
         application,

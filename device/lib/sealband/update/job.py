@@ -19,6 +19,7 @@ ENDED = 4
 
 ATTEMPTS_MAX = const(5)
 _VERSION = const(1)
+_FIELDS = const(11)
 _STEPS_MAX = const(12)
 _LENGTH_MAX = const(1024)
 _ITEMS_MAX = const(128)
@@ -59,13 +60,12 @@ def load(name="job"):
     try:
         with open(path(name), "rb") as file:
             row = cbor.decode(file.read(_LENGTH_MAX), max_items=_ITEMS_MAX)
-        version, sequence, digest, url = row[:4]
-        if version != _VERSION:
+        if type(row) is not list or len(row) != _FIELDS or row[0] != _VERSION:
             return None
-        job = Job(sequence, digest, url)
+        job = Job(row[1], row[2], row[3])
         job.phase, job.attempts, job.firmware, job.start_s, job.now_s, job.records, job.steps = row[4:]
         return job
-    except (OSError, cbor.CborError, ValueError, TypeError):
+    except (OSError, cbor.CborError):
         return None  # there is none, or it is another version's: the server orders again
 
 
