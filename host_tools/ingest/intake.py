@@ -6,57 +6,36 @@ counters, refusals) is one transaction. What `process` returns may leave the pro
 if it raises, nothing was stored and the same batch can be processed again.
 """
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
-from host_tools.gateway.envelope import Downlink, EnvelopeError, Uplink, downlink_topic
+from host_tools.gateway.envelope import EnvelopeError, Uplink
 from host_tools.ingest import store, sync
+from host_tools.ingest.answers import ANSWER_AGAIN_S as ANSWER_AGAIN_S
+from host_tools.ingest.answers import Answers
+from host_tools.ingest.arrivals import Arrival, Genuine, Heard
 from host_tools.ingest.chains import Chains, Found, Key
-from host_tools.ingest.decode import Message, MessageError, decode
+from host_tools.ingest.commands import Commands
+from host_tools.ingest.decode import Message, MessageError, Receipt, Status, UpdateReport, decode
 from host_tools.ingest.hellos import HelloLimit
 from host_tools.ingest.models import Frame
+from host_tools.ingest.observer import Ended, Observer, Told
 from host_tools.ingest.refusals import Reason, Refused
-from host_tools.ingest.unseal import Opened, open_uplink, parse, seal_downlink
+from host_tools.ingest.unseal import Opened, open_uplink, parse
 from provisioning.registry.vault import Vault
 from sealwire.frame import KIND_HELLO
-from sealwire.frame import Frame as Parts
 from sealwire.keys import FAILED_OPENINGS_MAX
-from sealwire.radio import EU868_POWER_DBM, RX1_DELAY_MS
+from sealwire.messages import STATUS_RELEASE
 
-RX1_DELAY_S = RX1_DELAY_MS / 1000
-# what bridge and gateway still need before the window opens
-SEND_AHEAD_S = 0.2
-# A frame that is stored already is answered again, so that a device which missed the answer can let go of it, but not
-# sooner than its window is over: what comes before is another gateway's copy, another worker's, or a flood of replays.
-ANSWER_AGAIN_S = RX1_DELAY_S - 1
-COPY_S = 2.0  # how far apart two gateways may tell of one transmission
 FUTURE_S = 86400  # a sample may lie this far ahead of our clock; beyond, the device's clock is not to be believed
 
+_log = logging.getLogger("sealband.ingest")
 _DEVICE_TOPIC = re.compile(r"sb/v1/d/([0-9a-f]{16})/up", re.ASCII)
-
-
-def device_downlink_topic(eui: bytes) -> str:
-    """Where a device that speaks MQTT itself listens."""
-    return f"sb/v1/d/{eui.hex()}/down"
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """One message of the broker.
-
-    Attributes:
-        at: when it came, Unix seconds.
-        redelivered: the broker says that an earlier delivery was never acknowledged.
-    """
-
-    topic: str
-    payload: bytes
-    at: float
-    redelivered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +69,9 @@ class Outcome:
     """What one batch came to.
 
     Attributes:
-        publications: (topic, payload) of the syncs.
+        publications: (topic, payload) of the answers.
+        commanded: how many of them are commands; the others are syncs.
+        too_long: commands that waited because the answer's data rate does not carry them.
         late: answers that were not given because the receive window could not be met any more.
         unanswerable: answers that were not given because the epoch has no downlink counter left.
     """
@@ -99,36 +80,10 @@ class Outcome:
     refused: list[Refusal] = field(default_factory=list)
     publications: list[tuple[str, bytes]] = field(default_factory=list)
     opened: int = 0
+    commanded: int = 0
+    too_long: int = 0
     late: int = 0
     unanswerable: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Heard:
-    """A frame that looks like one."""
-
-    arrival: Arrival
-    frame: bytes
-    parts: Parts
-    uplink: Uplink | None  # None: the device's own topic
-    eui: bytes | None  # whose topic it was
-
-    @property
-    def received_at(self) -> float:
-        # Nothing was heard after it came here: a gateway whose clock is ahead, or that lies, must not set a device's
-        # clock or draw all answers to itself.
-        return min(self.uplink.received_at, self.arrival.at) if self.uplink else self.arrival.at
-
-
-@dataclass(frozen=True, slots=True)
-class _Genuine:
-    """A frame that opened."""
-
-    heard: _Heard
-    key: Key
-    opened: Opened
-    row: store.Row
-    message: Message | None
 
 
 class Intake:
@@ -138,15 +93,22 @@ class Intake:
         vault: opens chain keys, seals payloads.
         clock: Unix seconds.
         newest_release: newest release sequence of a model, for the sync; 0 when there is none.
+        observers: told of statuses, update reports and commands that ended, inside the transaction.
     """
 
     def __init__(
-        self, vault: Vault, clock: Callable[[], float], newest_release: Callable[[str], int] = lambda model: 0
+        self,
+        vault: Vault,
+        clock: Callable[[], float],
+        newest_release: Callable[[str], int] = lambda model: 0,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self.chains = Chains(vault, clock)
         self._payloads = store.Payloads(vault)
+        self._commands = Commands(vault, clock)
+        self._answers = Answers(self.chains, self._commands, clock, newest_release)
         self._clock = clock
-        self._newest_release = newest_release
+        self._observers = observers
         self._hellos = HelloLimit()
 
     def process(self, arrivals: Sequence[Arrival]) -> Outcome:
@@ -169,16 +131,21 @@ class Intake:
                 self.chains.advance(device, epoch)
             newest = {one.row.device: one.row for one in sorted(first, key=lambda one: one.row.received_at_ms)}
             store.note_heard(newest.values())
-            self._answer(genuine, new, outcome)
+            told, ended = self._follow(first)
+            given = self._answers.give(genuine, new)
+            self._tell_observers(told, ended + given.ended)
             counted = Counter(refusal.reason.value for refusal in outcome.refused)
             counted.update(one.fault for one in outcome.stored if one.fault)
             store.count_refusals(counted, self._now_ms())
+        outcome.publications = given.publications
+        outcome.commanded, outcome.too_long = len(given.commanded), len(given.too_long)
+        outcome.late, outcome.unanswerable = given.late, given.unanswerable
         return outcome
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
 
-    def _look(self, arrivals: Iterable[Arrival], outcome: Outcome) -> list[_Heard]:
+    def _look(self, arrivals: Iterable[Arrival], outcome: Outcome) -> list[Heard]:
         heard = []
         for arrival in arrivals:
             try:
@@ -187,12 +154,12 @@ class Intake:
                 outcome.refused.append(Refusal(refused.reason, arrival.topic))
         return heard
 
-    def _open(self, heard: list[_Heard], outcome: Outcome) -> tuple[list[_Genuine], list[Key]]:
+    def _open(self, heard: list[Heard], outcome: Outcome) -> tuple[list[Genuine], list[Key]]:
         hellos = [one for one in heard if one.parts.kind == KIND_HELLO]
         data = [one for one in heard if one.parts.kind != KIND_HELLO]
         by_did = self.chains.by_pseudonym((one.parts.epoch_bits, one.parts.did) for one in data)
         by_eui = self.chains.by_eui((one.parts.eui, one.parts.epoch) for one in hellos)
-        genuine: list[_Genuine] = []
+        genuine: list[Genuine] = []
         failed: list[Key] = []
         failures: Counter[tuple[int, int]] = Counter()
         for one in heard:
@@ -220,11 +187,14 @@ class Intake:
             genuine.append(self._genuine(one, key, opened))
         return genuine, failed
 
-    def _genuine(self, heard: _Heard, key: Key, opened: Opened) -> _Genuine:
+    def _genuine(self, heard: Heard, key: Key, opened: Opened) -> Genuine:
         message, fault, span = None, "", None
         try:
             message = decode(opened.plaintext)
             span = message.span()
+            if isinstance(message, UpdateReport):
+                # it carries no time of its own, and is found by when it was heard
+                span = (sync.seconds(heard.received_at),) * 2
             if span and span[1] > sync.seconds(self._clock()) + FUTURE_S:
                 fault = Reason.IMPLAUSIBLE_TIME.value
         except MessageError:
@@ -246,11 +216,11 @@ class Intake:
             rssi=uplink.rssi if uplink else None,
             snr=uplink.snr if uplink else None,
         )
-        return _Genuine(heard, key, opened, row, message)
+        return Genuine(heard, key, opened, row, message)
 
-    def _sort_out(self, genuine: list[_Genuine], new: set[store.Number], outcome: Outcome) -> list[_Genuine]:
+    def _sort_out(self, genuine: list[Genuine], new: set[store.Number], outcome: Outcome) -> list[Genuine]:
         """Tell the new ones from those that were stored before, here or by another worker."""
-        first: list[_Genuine] = []
+        first: list[Genuine] = []
         seen: set[store.Number] = set()
         for one in genuine:
             row, eui = one.row, one.key.candidate.eui.hex()
@@ -276,52 +246,37 @@ class Intake:
             )
         return first
 
-    def _answer(self, genuine: list[_Genuine], new: set[store.Number], outcome: Outcome) -> None:
-        """Seal a sync for each (device, epoch) that is to be answered; the newest arrival says where it goes."""
-        now = self._clock()
-        again = [one for one in genuine if one.row.number not in new and not one.heard.arrival.redelivered]
-        synced_ms = store.last_synced_ms(one.row.device for one in again) if again else {}
-        waiting: dict[tuple[int, int], list[_Genuine]] = {}
-        begun: set[tuple[int, int]] = set()  # those that sent something new
-        for one in genuine:
-            fresh = one.row.number in new or one.heard.arrival.redelivered
-            if fresh:
-                begun.add(one.key.number)
-            if fresh or now - synced_ms[one.row.device] / 1000 >= ANSWER_AGAIN_S:
-                waiting.setdefault(one.key.number, []).append(one)
-        chosen: dict[tuple[int, int], _Genuine] = {}
-        for number, several in waiting.items():
-            target = _best(several)
-            if target.heard.uplink and now - target.heard.received_at > RX1_DELAY_S - SEND_AHEAD_S:
-                outcome.late += 1
-            else:
-                chosen[number] = target
-        counters = self.chains.take_downlink_counters(chosen, repeated=chosen.keys() - begun)
-        outcome.unanswerable += len(chosen) - len(counters)
-        for number, ctr in counters.items():
-            target = chosen[number]
-            frame = self._sealed_sync(target, ctr, now)
-            outcome.publications.append(_publication(target, frame))
-        store.note_synced((device for device, _ in counters), int(now * 1000))
-
-    def _sealed_sync(self, target: _Genuine, downlink_ctr: int, now: float) -> bytes:
-        row, key = target.row, target.key
-        counters = store.stored_counters(row.device, row.epoch)
-        anchor = sync.anchor(row.ctr, counters[0])
-        if anchor != counters[0]:
-            counters = store.stored_counters(row.device, row.epoch, at_most=anchor)
-        heard_at = target.heard.received_at + RX1_DELAY_S if target.heard.uplink else now
-        statement = sync.Sync(
-            t=sync.seconds(heard_at),
-            anchor=anchor,
-            bitmap=sync.bitmap(anchor, counters),
-            release=self._newest_release(key.model),
+    def _follow(self, first: Iterable[Genuine]) -> tuple[list[Told], list[Ended]]:
+        """What new messages say of commands and releases: receipts are settled, the rest is for the observers."""
+        told: list[Told] = []
+        receipts: list[tuple[int, int, int, int]] = []
+        for one in sorted(first, key=lambda one: one.row.number):
+            row, message = one.row, one.message
+            if isinstance(message, Receipt):
+                receipts.append((row.device, row.epoch, message.downlink_ctr, message.code))
+            elif isinstance(message, Status | UpdateReport):
+                told.append(Told(row.device, one.key.candidate.eui, row.epoch, row.ctr, message))
+        statuses = {one.device: one.message.fields for one in told if isinstance(one.message, Status)}
+        store.note_releases(
+            {device: fields[STATUS_RELEASE] for device, fields in statuses.items() if STATUS_RELEASE in fields}
         )
-        candidate = key.candidate
-        return seal_downlink(candidate.keys, candidate.eui, candidate.epoch, downlink_ctr, statement.to_bytes())
+        return told, self._commands.settle(receipts, statuses)
+
+    def _tell_observers(self, told: Sequence[Told], ended: Sequence[Ended]) -> None:
+        if not told and not ended:
+            return
+        for observer in self._observers:
+            try:
+                with transaction.atomic():
+                    observer.follow(told, ended)
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception:
+                # it must not cost anybody's readings: without this, the frames would be given up as poison
+                _log.exception("an observer failed")
 
 
-def _heard(arrival: Arrival) -> _Heard:
+def _heard(arrival: Arrival) -> Heard:
     """Topic, envelope and shape; raises Refused."""
     own = _DEVICE_TOPIC.fullmatch(arrival.topic)
     if own:
@@ -332,10 +287,10 @@ def _heard(arrival: Arrival) -> _Heard:
         except EnvelopeError as error:
             raise Refused(Reason.BAD_TOPIC if error.reason == "topic" else Reason.BAD_ENVELOPE) from None
         frame, eui = uplink.frame, None
-    return _Heard(arrival, frame, parse(frame), uplink, eui)
+    return Heard(arrival, frame, parse(frame), uplink, eui)
 
 
-def _allowed(found: Found, heard: _Heard, failures: Mapping[tuple[int, int], int]) -> list[Key]:
+def _allowed(found: Found, heard: Heard, failures: Mapping[tuple[int, int], int]) -> list[Key]:
     """The keys to try: in a device's own topic only that device's, and none that failed too often."""
     return [
         key
@@ -345,35 +300,10 @@ def _allowed(found: Found, heard: _Heard, failures: Mapping[tuple[int, int], int
     ]
 
 
-def _newest_epochs(genuine: Iterable[_Genuine]) -> list[tuple[int, int]]:
+def _newest_epochs(genuine: Iterable[Genuine]) -> list[tuple[int, int]]:
     """(device, epoch) of the devices that went on to an epoch that the server does not stand in yet."""
     epochs: dict[int, int] = {}
     for one in genuine:
         if one.row.epoch > max(one.key.newest_epoch, epochs.get(one.row.device, 0)):
             epochs[one.row.device] = one.row.epoch
     return sorted(epochs.items())
-
-
-def _best(copies: Sequence[_Genuine]) -> _Genuine:
-    """Of a device's arrivals, the last transmission as the gateway that heard it best told it."""
-    last = max(copies, key=lambda one: one.heard.received_at)
-    same = [
-        one
-        for one in copies
-        if one.row.number == last.row.number and last.heard.received_at - one.heard.received_at <= COPY_S
-    ]
-    return max(same, key=lambda one: one.heard.uplink.snr if one.heard.uplink else float("inf"))
-
-
-def _publication(target: _Genuine, frame: bytes) -> tuple[str, bytes]:
-    uplink = target.heard.uplink
-    if uplink is None:
-        return device_downlink_topic(target.key.candidate.eui), frame
-    downlink = Downlink(
-        frame=frame,
-        tmst_us=(uplink.tmst_us + RX1_DELAY_MS * 1000) % 2**32,
-        frequency_hz=uplink.frequency_hz,
-        data_rate=uplink.data_rate,
-        power_dbm=EU868_POWER_DBM,
-    )
-    return downlink_topic(uplink.gateway), downlink.to_bytes()

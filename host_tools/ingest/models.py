@@ -1,4 +1,4 @@
-"""The store's tables: frames that were opened, when each device was last heard, refusals by reason. Holds no logic.
+"""Tables of the store: frames that were opened, when devices were heard, commands to them, refusals. Holds no logic.
 
 What a wearer's device said is only ever here as `payload_wrapped`, sealed by the registry's vault. In the clear stand
 who, when and over which link: what finding, counting and refusing need.
@@ -51,17 +51,60 @@ class Frame(models.Model):
 
 
 class Contact(models.Model):
-    """When a device was last heard, over what, and when it was last answered."""
+    """When a device was last heard, over what, and when and how it was last answered."""
 
     device = models.OneToOneField(Device, on_delete=models.CASCADE, primary_key=True, related_name="contact")
     heard_at_ms = models.BigIntegerField()  # Unix time
-    synced_at_ms = models.BigIntegerField(default=0)
+    synced_at_ms = models.BigIntegerField(default=0)  # when it was last answered …
+    commanded = models.BooleanField(default=False)  # … and whether that was a command in place of a sync
     epoch = models.BigIntegerField()
     ctr = models.PositiveIntegerField()
     link = models.CharField(max_length=4)
     gateway = models.CharField(max_length=16, blank=True)
     rssi = models.FloatField(null=True)
     snr = models.FloatField(null=True)
+
+
+class Command(models.Model):
+    """Something that a device is to do. It is sent until its receipt comes, each time with a counter of its own."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        SENT = "sent"  # at least once; waits for its receipt
+        DONE = "done"
+        FAILED = "failed"  # refused by the device, or no receipt came
+        SUPERSEDED = "superseded"  # withdrawn, or a newer one took its place
+
+    # no index of its own: the two below begin with it
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="commands", db_index=False)
+    kind = models.PositiveSmallIntegerField()  # type of the downlink message
+    plaintext_wrapped = models.BinaryField(max_length=512)
+    plaintext_len = models.PositiveSmallIntegerField()
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    tries = models.PositiveSmallIntegerField(default=0)
+    too_long = models.PositiveIntegerField(default=0)  # answers that could not carry it
+    sendings = models.BinaryField(max_length=64, default=b"")  # epoch (4 B) and counter (2 B) of each, the last at last
+    result = models.PositiveSmallIntegerField(null=True)  # the receipt's code
+    created_at_ms = models.BigIntegerField()  # Unix time
+    sent_at_ms = models.BigIntegerField(default=0)
+    ended_at_ms = models.BigIntegerField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", "sent", "done", "failed", "superseded"]), name="command_state_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", "sent"], ended_at_ms__isnull=True)
+                | (~Q(state__in=["queued", "sent"]) & Q(ended_at_ms__isnull=False)),
+                name="command_ended_has_a_time",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["device", "id"], name="command_of_device"),
+            # what every batch asks for: as good as empty, as a rule
+            models.Index(fields=["device"], condition=Q(state__in=["queued", "sent"]), name="command_open"),
+        ]
 
 
 class Refusal(models.Model):

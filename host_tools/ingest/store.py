@@ -14,6 +14,7 @@ from django.db import connection
 from django.db.models import Count
 
 from host_tools.ingest.models import Contact, Frame, Refusal
+from provisioning.registry.models import Device
 from provisioning.registry.vault import Vault
 from sealwire.frame import CTR_MAX
 from sealwire.messages import SYNC_BITMAP_LEN
@@ -173,9 +174,17 @@ def note_heard(heard: Iterable[Row]) -> None:
     )
 
 
-def note_synced(devices: Iterable[int], at_ms: int) -> None:
-    """Say of these devices that they are answered now."""
-    Contact.objects.filter(device_id__in=set(devices)).update(synced_at_ms=at_ms)
+def note_answered(synced: Iterable[int], commanded: Iterable[int], at_ms: int) -> None:
+    """Say of these devices that they are answered now: with a sync, or with a command in its place."""
+    for devices, is_command in ((set(synced), False), (set(commanded), True)):
+        if devices:
+            Contact.objects.filter(device_id__in=devices).update(synced_at_ms=at_ms, commanded=is_command)
+
+
+def note_releases(releases: Mapping[int, int]) -> None:
+    """Keep the release sequence that each device says it runs."""
+    for device, release in sorted(releases.items()):
+        Device.objects.filter(pk=device).exclude(release=release).update(release=release)
 
 
 def count_refusals(reasons: Counter[str], at_ms: int) -> None:
@@ -208,6 +217,7 @@ def contacts() -> list[dict[str, Any]]:
             "snr": row.snr,
             "epoch": row.epoch,
             "frames": row.frames,
+            "release": row.device.release,
         }
         for row in rows
     ]

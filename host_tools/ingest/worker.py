@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -24,7 +24,9 @@ from django.db import InterfaceError, OperationalError, connection, connections
 from paho.mqtt.enums import CallbackAPIVersion
 
 from host_tools.gateway.envelope import ENVELOPE_MAX, UPLINK_FILTER
-from host_tools.ingest.intake import Arrival, Intake, Outcome, Refusal, Stored
+from host_tools.ingest.arrivals import Arrival
+from host_tools.ingest.intake import Intake, Outcome, Refusal, Stored
+from host_tools.ingest.observer import Observer
 from host_tools.ingest.refusals import Reason
 from provisioning.registry.vault import Vault
 
@@ -66,7 +68,9 @@ class Statistics:
         opened: frames whose tag was right, repeated ones among them.
         stored: frames that were new.
         refused: by reason.
-        synced: answers that were sent.
+        synced: answers that were sent, commands among them.
+        commanded: answers that were commands.
+        too_long: answers that were a sync because their data rate does not carry the command that waits.
         unsent: answers that were lost because the broker was away or took none.
         late: answers that could not reach the receive window any more.
         unanswerable: answers for which the epoch had no downlink counter left.
@@ -79,6 +83,8 @@ class Statistics:
     stored: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     synced: int = 0
+    commanded: int = 0
+    too_long: int = 0
     unsent: int = 0
     late: int = 0
     unanswerable: int = 0
@@ -111,6 +117,7 @@ class IngestWorker:
         username: for the broker, with `password`.
         tls: for the connection to the broker; None: not encrypted.
         newest_release: newest release sequence of a model.
+        observers: told of what concerns updates, in the store's thread; see `host_tools.ingest.observer`.
     """
 
     def __init__(
@@ -128,12 +135,14 @@ class IngestWorker:
         password: str | None = None,
         tls: ssl.SSLContext | None = None,
         newest_release: Callable[[str], int] = lambda model: 0,
+        observers: Sequence[Observer] = (),
     ) -> None:
         self._address = mqtt_host, mqtt_port
         self._clock = clock
         self._on_frame = on_frame
         self._on_refused = on_refused
-        self._intake = Intake(vault, clock, newest_release)
+        self._observers = observers
+        self._intake = Intake(vault, clock, newest_release, observers)
         share = f"$share/{shared}/" if shared else ""
         self._filters = [(share + UPLINK_FILTER, 1), (share + DEVICE_FILTER, 1)]
         self._queue: queue.Queue[_Delivery] = queue.Queue(QUEUE_MAX)
@@ -259,6 +268,8 @@ class IngestWorker:
                 if time.monotonic() >= next_housekeeping:
                     next_housekeeping = time.monotonic() + HOUSEKEEPING_S
                     self._persistently(self._intake.chains.forget_expired)
+                    for observer in self._observers:
+                        self._keep_house(observer)
         except _Stopped:
             return
         except BaseException as error:
@@ -266,6 +277,14 @@ class IngestWorker:
             _log.exception("the store thread ended")
         finally:
             connections.close_all()
+
+    def _keep_house(self, observer: Observer) -> None:
+        try:
+            self._persistently(observer.keep_house)
+        except _Stopped:
+            raise
+        except Exception:
+            _log.exception("an observer failed")
 
     def _gather(self) -> list[_Delivery]:
         try:
@@ -346,6 +365,8 @@ class IngestWorker:
         with self._lock:
             self._statistics.opened += outcome.opened
             self._statistics.stored += len(outcome.stored)
+            self._statistics.commanded += outcome.commanded
+            self._statistics.too_long += outcome.too_long
             self._statistics.late += outcome.late
             self._statistics.unanswerable += outcome.unanswerable
             for refusal in outcome.refused:

@@ -1,0 +1,76 @@
+"""Plaintexts of the commands that the server may give a device, and which link carries how much. Pure.
+
+The sync, which is no command, is in `host_tools.ingest.sync`.
+"""
+
+import re
+from collections.abc import Mapping
+
+import cbor2
+
+from host_tools.gateway.envelope import Uplink
+from sealwire import settings
+from sealwire.frame import FRAME_MAX, OVERHEAD
+from sealwire.messages import CONFIGURE, REPORT, UPDATE
+from sealwire.radio import EU868_FRAME_MAX
+from sealwire.update import URL_MAX
+
+SEQUENCE_MAX = 2**32 - 1
+DIGEST_LEN = 32
+
+_DATA_RATE = re.compile(r"SF(\d{1,2})BW\d+", re.ASCII)
+
+
+def update(sequence: int, manifest_digest: bytes, url: str) -> bytes:
+    """Fetch and install the release with this manifest.
+
+    Args:
+        sequence: of the release, 1 to 2^32 - 1.
+        manifest_digest: 32 bytes, the digest that the manifest's signatures cover.
+        url: where the manifest is, at most 160 characters of ASCII.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+    if not 1 <= sequence <= SEQUENCE_MAX:
+        raise ValueError(f"release sequence {sequence} is not in 1 to {SEQUENCE_MAX}")
+    if len(manifest_digest) != DIGEST_LEN:
+        raise ValueError(f"a manifest digest has {DIGEST_LEN} bytes, not {len(manifest_digest)}")
+    if not 1 <= len(url) <= URL_MAX or not url.isascii():
+        raise ValueError(f"a URL has at most {URL_MAX} characters of ASCII")
+    return _sequence(UPDATE, sequence, manifest_digest, url)
+
+
+def configure(values: Mapping[int, int]) -> bytes:
+    """Change settings; keys and bounds are those of `sealwire.settings`.
+
+    Raises:
+        ValueError: there is no such setting, or the value is out of its bounds.
+    """
+    for key, value in values.items():
+        row = settings.lookup(key)
+        if row is None or not row[2] <= value <= row[3]:
+            raise ValueError(f"setting {key} cannot be {value}")
+    return _sequence(CONFIGURE, dict(values))
+
+
+def report() -> bytes:
+    """Send a status."""
+    return _sequence(REPORT)
+
+
+def answer_max(uplink: Uplink | None) -> int:
+    """How long a plaintext may be that answers this uplink; its data rate is the answer's.
+
+    Args:
+        uplink: None for a device that speaks MQTT itself.
+    """
+    if uplink is None:
+        return int(FRAME_MAX - OVERHEAD)
+    rate = _DATA_RATE.fullmatch(uplink.data_rate)
+    slowest = min(EU868_FRAME_MAX.values())
+    return int(EU868_FRAME_MAX.get(int(rate.group(1)), slowest) if rate else slowest) - int(OVERHEAD)
+
+
+def _sequence(*items: object) -> bytes:
+    return b"".join(cbor2.dumps(item, canonical=True) for item in items)
