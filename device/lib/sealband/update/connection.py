@@ -1,0 +1,171 @@
+# One connection of a fetch, TCP or TLS, and its limits on time. Knows nothing of HTTP.
+#
+# The socket never blocks: every wait is a poll of at most _STEP_MS, after which the watchdog is fed and the limits are
+# looked at. So a server that says nothing, says little, or goes on for ever holds the device no longer than they allow;
+# also within a TLS handshake, which a blocking socket would wait for a byte at a time. Only getaddrinfo blocks (lwIP
+# gives up after about 14 s).
+#
+# Whatever can go wrong here is a FetchError; no OSError gets out.
+import errno
+import select
+import socket
+from time import ticks_diff
+
+from micropython import const
+
+from sealband.update.head import FetchError
+from sealwire import update as wire
+
+_STEP_MS = const(250)
+_TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: closed without a farewell
+
+
+class Limits:
+    # silence_ms: without a byte, and for the connection and the handshake each; rate: bytes a second, averaged over
+    # each window_ms; get_ms, download_ms: for one document, one file
+    def __init__(self, silence_ms=20000, window_ms=30000, rate=64, get_ms=120000, download_ms=900000):
+        self.silence_ms = silence_ms
+        self.window_ms = window_ms
+        self.rate = rate
+        self.get_ms = get_ms
+        self.download_ms = download_ms
+
+
+# What is left of the limits. now_ms: ticks as time.ticks_diff takes them; they may wrap.
+class Pace:
+    def __init__(self, limits, total_ms, now_ms, feed):
+        self._limits = limits
+        self._total_ms = total_ms
+        self._now_ms = now_ms
+        self._feed = feed
+        # added up step by step, since a difference of ticks is good for a few days only
+        self._last = now_ms()
+        self._spent_ms = 0
+        self.fresh()
+
+    # A stage begins: connection, handshake, response.
+    def fresh(self):
+        self._quiet_ms = 0
+        self._window_ms = 0
+        self._count = 0
+
+    # So many bytes came since the last step. FetchError when a limit is passed.
+    def step(self, count):
+        if self._feed:
+            self._feed()
+        limits = self._limits
+        now = self._now_ms()
+        passed = ticks_diff(now, self._last)
+        self._last = now
+        self._spent_ms += passed
+        self._window_ms += passed
+        self._quiet_ms = 0 if count else self._quiet_ms + passed
+        self._count += count
+        if self._spent_ms > self._total_ms or self._quiet_ms > limits.silence_ms:
+            raise FetchError(wire.TIME_OUT)
+        if self._window_ms >= limits.window_ms:
+            if self._count * 1000 < limits.rate * limits.window_ms:
+                raise FetchError(wire.TOO_SLOW)
+            self._window_ms = 0
+            self._count = 0
+
+
+class Connection:
+    def __init__(self, pace):
+        self._pace = pace
+        self._poller = select.poll()
+        self._raw = None
+        self._stream = None
+        self._secure = False
+        self._ready = False  # the first byte of ours went out; for TLS, the server is who it says it is
+        self._one = bytearray(1)
+
+    # Connect. context: for TLS, with the CA that must have signed the server's certificate for this host.
+    def open(self, host, port, context=None):
+        pace = self._pace
+        pace.step(0)
+        try:
+            found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
+            pace.step(0)
+            pace.fresh()
+            self._raw = self._stream = socket.socket(found[0], found[1], found[2])
+            self._raw.setblocking(False)
+            try:
+                self._raw.connect(found[-1])
+            except OSError as error:
+                if error.errno != errno.EINPROGRESS:
+                    raise
+            self._poller.register(self._raw, select.POLLOUT)
+            while not self._connected():
+                pace.step(0)
+            self._poller.modify(self._raw, select.POLLIN)
+            pace.fresh()
+            if context:
+                self._secure = True
+                self._stream = context.wrap_socket(self._raw, server_hostname=host, do_handshake_on_connect=False)
+        except (OSError, IndexError, ValueError) as error:
+            raise self._failed(error)
+
+    def _connected(self):
+        for _, event in self._poller.poll(_STEP_MS):
+            if event & (select.POLLERR | select.POLLHUP):
+                raise OSError(errno.ECONNREFUSED)
+            return True
+        return False
+
+    # Send all of it; the TLS handshake comes first.
+    def send(self, data):
+        sent = 0
+        while sent < len(data):
+            try:
+                count = self._stream.write(data[sent:])
+            except (OSError, ValueError) as error:
+                raise self._failed(error)
+            self._pace.step(0)
+            if count:
+                sent += count
+            else:
+                self._poller.poll(_STEP_MS)
+        self._ready = True
+        self._pace.fresh()
+
+    # Bytes that came, at least one, into a memoryview; 0: the server closed.
+    def read(self, view):
+        while True:
+            try:
+                count = self._stream.readinto(view)
+            except (OSError, ValueError) as error:
+                raise self._failed(error)
+            self._pace.step(count or 0)
+            if count is not None:
+                return count
+            self._poller.poll(_STEP_MS)
+
+    # Whether the server has nothing more to say. It may leave the connection open, but not go on.
+    def ended(self):
+        for _ in range(2):
+            try:
+                count = self._stream.readinto(self._one)
+            except (OSError, ValueError):
+                return True
+            if count is not None:
+                return count == 0
+            self._poller.poll(_STEP_MS)
+        return True
+
+    def close(self):
+        # a TLS stream whose handshake failed has let go of its socket; closing twice does no harm
+        for stream in (self._stream, self._raw):
+            try:
+                if stream:
+                    stream.close()
+            except OSError:
+                pass  # it is gone
+        self._stream = self._raw = None
+
+    # mbedtls speaks in negative numbers, and in ValueErrors of a certificate; what the socket said is positive.
+    def _failed(self, error):
+        number = error.errno if type(error) is OSError else -1
+        if self._secure and type(number) is int and number < 0 and not (self._ready and number == _TLS_EOF):
+            return FetchError(wire.TLS_REFUSED)
+        return FetchError(wire.UNREACHABLE)
