@@ -40,3 +40,16 @@ PARAM_URI = 21
 COMPONENT_APP = b"app"
 COMPONENT_FW = b"fw"
 KID_LEN = 8
+
+# Trust list: keys of its payload
+LIST_VERSION = 1
+LIST_THRESHOLD = 2
+LIST_RELEASE_KEYS = 3
+LIST_ROOT_THRESHOLD = 4
+LIST_ROOT_KEYS = 5
+LIST_EXPIRES = 6
+
+UUID_LEN = 16
+DIGEST_LEN = 32
+KEY_LEN = 64  # x, y
+NUMBER_MAX = 0xFFFFFFFF  # sequences, sizes, versions and times
