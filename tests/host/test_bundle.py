@@ -1,15 +1,31 @@
-"""Compiling the tree that goes onto a board."""
+"""Compiling the tree that goes onto a board, and making its image, byte for byte the same wherever it is made."""
 
 import hashlib
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import pytest
 
 import boards
-from host_tools.release.bundle import CompileFailed, compile_file, compile_tree
+from host_tools.release import archive
+from host_tools.release.bundle import (
+    CompileFailed,
+    ImageRefused,
+    app_image,
+    compile_file,
+    compile_tree,
+    mpy_cross_version,
+    sources,
+)
 from host_tools.sim.board import VirtualBoard
+from sealwire.update import FILES_MAX, NAME_MAX
 from tests.support.boards import MAC
-from tests.support.micropython import ROOT
+from tests.support.micropython import ROOT, Micropython
 
 # docs.micropython.org, "MicroPython .mpy files": the first two bytes of version 6, which 1.23 and later read
 MPY_6 = b"M\x06"
@@ -65,3 +81,155 @@ def test_all_device_code_compiles_for_every_board(tmp_path: Path) -> None:
     for name in boards.names():
         files = compile_tree(ROOT / "device", tmp_path / name, boards.load(name))
         assert Path("board.mpy") in files
+
+
+# what builds an image in a process of its own: folder of the code, where the tree goes
+BUILD = """
+import hashlib, sys
+from pathlib import Path
+import boards
+from host_tools.release.bundle import app_image, compile_tree
+out = Path(sys.argv[2])
+compile_tree(Path(sys.argv[1]), out, boards.load("LILYGO_T_BEAM"))
+print(hashlib.sha256(app_image(out)).hexdigest())
+"""
+
+
+def tree(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_image_is_what_the_device_makes_of_the_unpacked_files(tmp_path: Path) -> None:
+    compile_tree(ROOT / "device", tmp_path / "tree", boards.load("LILYGO_T_BEAM"))
+    image = app_image(tmp_path / "tree")
+    with tarfile.open(fileobj=io.BytesIO(image)) as tar:
+        tar.extractall(tmp_path / "slot", filter="data")
+    with Micropython() as device:
+        device.run("from sealboot import image")
+        assert device.call(f"image.digest({str(tmp_path / 'slot')!r})") == hashlib.sha256(image).digest()
+    assert not (tmp_path / "slot" / "boot.py").exists()
+    assert not (tmp_path / "slot" / "lib" / "sealboot").exists()
+    assert (tmp_path / "slot" / "main.py").read_bytes() == (ROOT / "device" / "main.py").read_bytes()
+    assert all(path.suffix == ".mpy" for path in (tmp_path / "slot").rglob("*.*") if path.name != "main.py")
+
+
+# names whose order depends on whether folders are sorted as names or by their paths; lengths around a block
+ODD = {
+    "a": b"",
+    "a-b": b"x" * 511,
+    "a.mpy": b"x" * 512,
+    "b/a.mpy": b"x" * 513,
+    "b-a/z": b"1",
+    "b.mpy": b"2",
+    "b0": b"3",
+    "lib/sealband/__init__.mpy": b"4" * 20000,
+    "lib/sealband.mpy": b"5",
+    "lib/sealband-x/y": b"6",
+    "lib/Z_.9": b"7",
+}
+
+
+def test_image_of_odd_names_and_lengths_is_made_again_by_the_device(tmp_path: Path) -> None:
+    tree(tmp_path, ODD)
+    image = app_image(tmp_path)
+    assert archive.parse(image).ok
+    with Micropython() as device:
+        device.run("from sealboot import image")
+        assert device.call(f"image.digest({str(tmp_path)!r})") == hashlib.sha256(image).digest()
+
+
+def test_image_is_the_same_in_another_folder_time_umask_zone_and_locale(tmp_path: Path) -> None:
+    digests = []
+    for number, (zone, language, seed, umask, when) in enumerate(
+        [("UTC", "C", "0", 0o022, 0), ("Pacific/Kiritimati", "de_DE.UTF-8", "4711", 0o077, 1_900_000_000)]
+    ):
+        # another depth, too: no path may get into the bytes
+        device = tmp_path / "/".join(["deep"] * (number + 1)) / f"code{number}"
+        shutil.copytree(ROOT / "device", device, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in sorted(device.rglob("*"), reverse=bool(number)):
+            os.utime(path, (when, when))
+        done = subprocess.run(
+            [sys.executable, "-c", BUILD, str(device), str(tmp_path / f"out{number}")],
+            cwd=tmp_path,
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "TZ": zone,
+                "LC_ALL": language,
+                "PYTHONHASHSEED": seed,
+            },
+            umask=umask,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        digests.append(done.stdout)
+    assert digests[0] == digests[1]
+    assert len(digests[0].strip()) == 64
+
+
+def test_owner_mode_and_time_of_files_do_not_get_into_the_image(tmp_path: Path) -> None:
+    tree(tmp_path, {"main.py": b"1", "lib/x.mpy": b"2"})
+    before = app_image(tmp_path)
+    (tmp_path / "main.py").chmod(0o755)
+    os.utime(tmp_path / "main.py", (1, 1))
+    assert app_image(tmp_path) == before
+    (tmp_path / "main.py").write_bytes(b"3")
+    assert app_image(tmp_path) != before
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a b.mpy", "characters"),
+        ("ä.mpy", "characters"),
+        ("x" * (NAME_MAX + 1), "longer"),
+        ("a/b/c/d/e/f/g", "folders deep"),
+        ("lib/sealboot.mpy", "stand in"),
+        ("sealboot/slots.mpy", "stand in"),
+        ("boot.mpy", "stand in"),
+        ("a\nboot.py", "characters"),
+    ],
+)
+def test_name_that_devices_refuse_is_refused_at_once(tmp_path: Path, name: str, reason: str) -> None:
+    tree(tmp_path, {"main.py": b"", name: b""})
+    with pytest.raises(ImageRefused, match=reason):
+        app_image(tmp_path)
+
+
+def test_link_is_refused(tmp_path: Path) -> None:
+    tree(tmp_path / "tree", {"main.py": b""})
+    tree(tmp_path / "other", {"secret": b"1"})
+    for target in ("other", "other/secret", "nothing"):
+        (tmp_path / "tree" / "link").unlink(missing_ok=True)
+        (tmp_path / "tree" / "link").symlink_to(tmp_path / target)
+        with pytest.raises(ImageRefused, match="link is neither"):
+            app_image(tmp_path / "tree")
+
+
+def test_too_many_files_and_none_are_refused(tmp_path: Path) -> None:
+    tree(tmp_path, {"boot.py": b""})
+    with pytest.raises(ImageRefused, match="0 files"):
+        app_image(tmp_path)
+    tree(tmp_path, {f"f{number}": b"" for number in range(FILES_MAX)})
+    assert archive.parse(app_image(tmp_path)).ok
+    tree(tmp_path, {"more": b""})
+    with pytest.raises(ImageRefused, match=f"{FILES_MAX + 1} files"):
+        app_image(tmp_path)
+
+
+def test_progress_names_every_source_once(tmp_path: Path) -> None:
+    told: list[Path] = []
+    code = device(tmp_path / "device")
+    compile_tree(code, tmp_path / "out", boards.load("VIRTUAL"), progress=told.append)
+    assert told == sources(code)
+    assert len(told) == 5
+
+
+def test_compiler_says_its_version_and_format() -> None:
+    assert "mpy v6." in mpy_cross_version()
