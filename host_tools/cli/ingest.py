@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -56,8 +56,16 @@ def run(
 ) -> None:
     """Store what devices send, and answer them, until stopped."""
     vault = open_store(database, key_file)
+    from django.apps import apps
+
     from host_tools.ingest.worker import IngestWorker
 
+    options: dict[str, Any] = {}
+    if apps.is_installed("host_tools.rollout"):
+        from host_tools.rollout.tracker import Tracker
+
+        tracker = Tracker(vault)
+        options = {"newest_release": tracker.newest_release, "observers": [tracker]}
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     tell = as_json or verbose
     worker = IngestWorker(
@@ -71,6 +79,7 @@ def run(
         username=broker.username,
         password=broker.password,
         tls=broker.tls,
+        **options,
     )
     with stoppable() as stopping, worker:
         if as_json:
@@ -87,19 +96,34 @@ def run(
 @key_file_option
 @json_option
 def status(database: str, key_file: Path, as_json: bool) -> None:
-    """When each device was last heard, and what was refused so far."""
+    """When each device was last heard, what waits for it, and what was refused so far."""
     open_store(database, key_file)
+    from host_tools.ingest.commands import waiting
     from host_tools.ingest.export import timestamp
     from host_tools.ingest.store import contacts, refusals
 
-    heard = [
-        {**contact, "heard_at": timestamp(contact["heard_at"]), "answered_at": timestamp(contact["answered_at"])}
-        for contact in contacts()
-    ]
+    commands = waiting()
+    heard = []
+    for contact in contacts():
+        waits, too_long = commands.get(contact.pop("number"), (0, 0))
+        times = {"heard_at": timestamp(contact["heard_at"]), "answered_at": timestamp(contact["answered_at"])}
+        heard.append({**contact, **times, "commands": waits, "too_long": too_long})
     if as_json:
         print_json({"devices": heard, "refusals": refusals()})
         return
-    columns = ("device", "heard_at", "answered_at", "link", "gateway", "rssi", "snr", "epoch", "frames")
+    columns = (
+        "device",
+        "heard_at",
+        "answered_at",
+        "link",
+        "gateway",
+        "rssi",
+        "snr",
+        "epoch",
+        "frames",
+        "release",
+        "commands",
+    )
     print_table(columns, [[contact[column] for column in columns] for contact in heard], title="Devices")
     print_table(("reason", "count"), refusals().items(), title="Refused")
 
@@ -127,6 +151,8 @@ def _summary(done: "Statistics", as_json: bool) -> None:
         "opened": done.opened,
         "stored": done.stored,
         "answered": done.synced,
+        "commands": done.commanded,
+        "commands_too_long": done.too_long,
         "answers_late": done.late,
         "answers_unsent": done.unsent,
         "refused": dict(done.refused),

@@ -99,7 +99,7 @@ class Commands:
                 replaced = [order.device for order in part if order.kind == kind]
                 if replaced:
                     withdraw(Command.objects.filter(device_id__in=replaced, kind=kind), now_ms)
-            self._make_room([order.device for order in part])
+            self._make_room(part)
             rows = Command.objects.bulk_create(
                 Command(
                     device_id=order.device,
@@ -113,15 +113,17 @@ class Commands:
             queued.update((row.device_id, row.pk) for row in rows)
         return queued
 
-    def _make_room(self, devices: Collection[int]) -> None:
-        of_them = Command.objects.filter(device_id__in=devices)
-        full = of_them.filter(state__in=_OPEN).values("device_id").annotate(n=Count("pk")).filter(n__gte=OPEN_MAX)
-        if full.exists():
+    def _make_room(self, orders: Collection[Order]) -> None:
+        piling = Command.objects.filter(
+            device_id__in=[order.device for order in orders if order.kind not in _REPLACE], state__in=_OPEN
+        )
+        if piling.values("device_id").annotate(n=Count("pk")).filter(n__gte=OPEN_MAX).exists():
             raise QueueFull(f"a device has {OPEN_MAX} commands waiting already")
-        ended = of_them.exclude(state__in=_OPEN)
-        for row in ended.values("device_id").annotate(n=Count("pk")).filter(n__gt=KEPT_MAX).values("device_id"):
-            kept = ended.filter(device_id=row["device_id"]).order_by("-pk").values_list("pk", flat=True)[KEPT_MAX:]
-            Command.objects.filter(pk__in=list(kept)).delete()
+        ended = Command.objects.filter(device_id__in=[order.device for order in orders]).exclude(state__in=_OPEN)
+        many = ended.values("device_id").annotate(n=Count("pk")).filter(n__gt=KEPT_MAX)
+        for device in list(many.values_list("device_id", flat=True)):
+            gone = ended.filter(device_id=device).order_by("-pk").values_list("pk", flat=True)[KEPT_MAX:]
+            Command.objects.filter(pk__in=list(gone)).delete()
 
     def due(self, devices: Collection[int]) -> tuple[dict[int, list[Command]], list[Ended]]:
         """What may be sent to these devices now, oldest first, and what was sent too often: that has failed.

@@ -14,13 +14,13 @@ from typing import Any
 
 from django.db.models import QuerySet
 
-from host_tools.ingest.decode import Event, MessageError, Telemetry, decode
+from host_tools.ingest.decode import Event, MessageError, Telemetry, UpdateReport, decode
 from host_tools.ingest.models import Frame
 from host_tools.ingest.store import Payloads
 from provisioning.registry.vault import VaultError
 from sealwire import records
-from sealwire.messages import EPOCH_2025, EVENT, TELEMETRY
-from sealwire.names import EVENTS
+from sealwire.messages import EPOCH_2025, EVENT, TELEMETRY, UPDATE_REPORT
+from sealwire.names import EVENTS, UPDATE_CODES, UPDATE_STATES
 
 _COLUMNS = (
     "pk",
@@ -51,10 +51,11 @@ class Reading:
 
     Attributes:
         device: EUI-64 in hex.
-        unix_s: when it was sampled.
-        record: name of the record; events are `event/<name>`.
-        record_id: id of the record, or of the event.
-        value: scaled; None for an event that carries none.
+        unix_s: when it was sampled; of an update report, which carries no time, when it was heard.
+        record: name of the record; events are `event/<name>`, update reports `update/<state>` or, where it says why,
+            `update/<state>/<code>`. All names are ours; what has none is shown by its number.
+        record_id: id of the record, of the event, or of the report's state.
+        value: scaled; None for an event that carries none; the release sequence of an update report.
         unit: "" where there is none.
         received_at: when it arrived, Unix seconds.
     """
@@ -83,7 +84,7 @@ class Filter:
 
     Attributes:
         devices: EUI-64s; empty: all.
-        names: record names; empty: all.
+        names: record names, `event` for all events, `update` for all update reports; empty: all.
         since: Unix seconds, the first that is shown.
         until: Unix seconds, the first that is not shown any more.
         faulty: also frames with an implausible time.
@@ -98,7 +99,7 @@ class Filter:
     def takes(self, reading: Reading) -> bool:
         """Whether this one is to be shown."""
         return (
-            (not self.names or reading.record in self.names)
+            (not self.names or reading.record in self.names or reading.record.partition("/")[0] in self.names)
             and (self.since is None or reading.unix_s >= self.since)
             and (self.until is None or reading.unix_s < self.until)
         )
@@ -121,7 +122,7 @@ def record_filter(text: str) -> str:
     if text.isascii() and text.isdigit() and 1 <= int(text) <= records.RECORD_MAX:
         return str(records.lookup(int(text))[0])
     known = {row[1] for row in records.RECORDS} | {f"event/{name}" for name in EVENTS.values()}
-    if text in known or text.startswith(("record_", "event/")):
+    if text in known or text in ("event", "update") or text.startswith(("record_", "event/", "update/")):
         return text
     raise FilterError(f"there is no record {text!r}", "records are named in device/lib/sealwire/README.md")
 
@@ -192,14 +193,14 @@ class Readings:
         return sorted(found, key=lambda reading: reading.unix_s), frame
 
     def _expand(self, row: tuple[Any, ...], wanted: Filter) -> Iterator[Reading]:
-        _, eui, epoch, ctr, wrapped, _, _, link, gateway, received_at_ms, _ = row
+        _, eui, epoch, ctr, wrapped, t_first, _, link, gateway, received_at_ms, _ = row
         eui = bytes(eui)
         try:
             message = decode(self._payloads.unwrap(wrapped, eui, epoch, ctr))
         except (VaultError, MessageError):
             self.damaged += 1
             return
-        for t, record, record_id, value, unit in _values(message):
+        for t, record, record_id, value, unit in _values(message, t_first):
             reading = Reading(
                 eui.hex(), t + EPOCH_2025, record, record_id, value, unit, link, gateway, received_at_ms / 1000
             )
@@ -213,7 +214,7 @@ def newest_frame() -> int:
 
 
 def _frames(wanted: Filter) -> QuerySet[Frame]:
-    frames = Frame.objects.filter(message_type__in=(TELEMETRY, EVENT))
+    frames = Frame.objects.filter(message_type__in=(TELEMETRY, EVENT, UPDATE_REPORT), t_first__isnull=False)
     if not wanted.faulty:
         frames = frames.filter(fault="")
     if wanted.devices:
@@ -225,7 +226,7 @@ def _frames(wanted: Filter) -> QuerySet[Frame]:
     return frames
 
 
-def _values(message: object) -> Iterator[tuple[int, str, int, Decimal | None, str]]:
+def _values(message: object, heard_at: int) -> Iterator[tuple[int, str, int, Decimal | None, str]]:
     """(time, record, id, scaled value, unit) of everything a message holds."""
     if isinstance(message, Telemetry):
         for t, record_id, value in message.samples():
@@ -238,3 +239,8 @@ def _values(message: object) -> Iterator[tuple[int, str, int, Decimal | None, st
             yield message.t, name, message.event, None, ""
         for value in values:
             yield message.t, name, message.event, Decimal(value), ""
+    elif isinstance(message, UpdateReport):
+        name = f"update/{UPDATE_STATES.get(message.state, message.state)}"
+        if message.code:
+            name += f"/{UPDATE_CODES.get(message.code, message.code)}"
+        yield heard_at, name, message.state, Decimal(message.release), ""

@@ -204,7 +204,10 @@ def refusals() -> Mapping[str, int]:
 
 
 def contacts() -> list[dict[str, Any]]:
-    """When each device was last heard and answered (Unix seconds), over what, and how many of its frames are stored."""
+    """When each device was last heard and answered (Unix seconds), over what, and how many of its frames are stored.
+
+    `number` is the device's primary key.
+    """
     rows = Contact.objects.select_related("device").annotate(frames=Count("device__frames")).order_by("device__eui")
     return [
         {
@@ -218,6 +221,7 @@ def contacts() -> list[dict[str, Any]]:
             "epoch": row.epoch,
             "frames": row.frames,
             "release": row.device.release,
+            "number": row.device_id,
         }
         for row in rows
     ]

@@ -170,11 +170,12 @@ def by_status(progress: Progress, release: int, target: int, is_image: bool | No
     return progress
 
 
-def withdraw(progress: Progress, was_sent: bool, for_good: bool, now: float) -> Progress:
+def withdraw(progress: Progress, was_sent: bool, for_good: bool) -> Progress:
     """The rollout is paused, or (for good) aborted or replaced.
 
     Args:
         was_sent: the last order left the server at least once, so the device may carry it out.
+        for_good: there is no going on.
     """
     if progress.state in ENDED:
         return progress
