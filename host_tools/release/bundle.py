@@ -1,4 +1,4 @@
-"""Compiles device code with mpy-cross, one file or the tree that goes onto a board, and makes the image of that tree."""
+"""Compiles device code with mpy-cross, one file or a tree for a board, and makes the image of such a tree."""
 
 import io
 import re
