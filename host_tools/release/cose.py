@@ -1,8 +1,8 @@
 """COSE_Sign1 with ECDSA on P-256 and a detached payload (RFC 9052 section 4.2): one signature of an envelope or list.
 
-Written: algorithm −9 (ESP256) protected, the key's short name unprotected. Read: −9 and −7, the name in either header;
-whatever else a header holds is refused, since it could change what the signature means. Who may sign is decided
-elsewhere.
+Written: algorithm −9 (ESP256) protected, the key's short name unprotected. Read: −9 and −7, the name in either header
+but there; whatever else a header holds is refused, since it could change what the signature means. Who may sign is
+decided elsewhere.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,6 @@ from sealwire.enrolment import COSE_PROTECTED_ES256
 
 _ALG = 1
 _KID = 4
-_KID_MAX = 32
 _ALGORITHMS = (wire.ALG_ESP256, wire.ALG_ES256)
 
 
@@ -32,12 +31,12 @@ class Sign1:
 
     Attributes:
         protected: the protected header's bytes, which are signed too.
-        kid: the short name of the key that is said to have signed, or None.
+        kid: the short name of the key that is said to have signed.
         signature: 64 bytes, r then s.
     """
 
     protected: bytes
-    kid: bytes | None
+    kid: bytes
     signature: bytes
 
     @classmethod
@@ -89,7 +88,7 @@ def sign1(signer: signers.Signer, payload: bytes) -> bytes:
     return cbor.dumps(cbor2.CBORTag(wire.TAG_SIGN1, [COSE_PROTECTED_ES256, headers, None, signature]))
 
 
-def _headers(protected: Any, unprotected: Any) -> bytes | None:
+def _headers(protected: Any, unprotected: Any) -> bytes:
     if not isinstance(protected, bytes) or not isinstance(unprotected, Mapping):
         raise CoseError("the COSE_Sign1's headers are not bytes and a map")
     try:
@@ -105,8 +104,6 @@ def _headers(protected: Any, unprotected: Any) -> bytes | None:
     if set(header) - {_ALG, _KID} or set(unprotected) - {_KID} or (_KID in header and _KID in unprotected):
         raise CoseError("the COSE_Sign1's headers hold more than an algorithm and a key's name")
     kid = header.get(_KID, unprotected.get(_KID))
-    if _KID not in header and _KID not in unprotected:
-        return None
-    if not isinstance(kid, bytes) or len(kid) > _KID_MAX:
-        raise CoseError("the key's name is not bytes")
+    if not isinstance(kid, bytes) or len(kid) != signers.KID_LEN:
+        raise CoseError(f"the signature does not name its key by {signers.KID_LEN} bytes")
     return kid

@@ -15,12 +15,16 @@ from typing import Any
 from host_tools.release import cbor
 from host_tools.release.cose import CoseError, Sign1, sign1
 from provisioning import signers
+from sealwire import manifest as wire
 from sealwire.update import SIGNATURES_MAX, TRUST_KEYS_MAX, TRUST_MAX
 
-KEY_LEN = 64  # x, y
-NUMBER_MAX = (1 << 32) - 1
-
-_VERSION, _THRESHOLD, _RELEASE_KEYS, _ROOT_THRESHOLD, _ROOT_KEYS, _EXPIRES = range(1, 7)
+_REQUIRED = {
+    wire.LIST_VERSION,
+    wire.LIST_THRESHOLD,
+    wire.LIST_RELEASE_KEYS,
+    wire.LIST_ROOT_THRESHOLD,
+    wire.LIST_ROOT_KEYS,
+}
 
 
 class TrustError(Exception):
@@ -55,11 +59,11 @@ class TrustList:
     expires: int | None = None
 
     def __post_init__(self) -> None:
-        if type(self.version) is not int or not 1 <= self.version <= NUMBER_MAX:
+        if type(self.version) is not int or not 1 <= self.version <= wire.NUMBER_MAX:
             raise TrustError("the trust list's version is not a whole number from 1 on")
         _check_keys("release", self.threshold, self.release_keys)
         _check_keys("root", self.root_threshold, self.root_keys)
-        if self.expires is not None and (type(self.expires) is not int or not 0 <= self.expires <= NUMBER_MAX):
+        if self.expires is not None and (type(self.expires) is not int or not 0 <= self.expires <= wire.NUMBER_MAX):
             raise TrustError("the trust list's expiry is not a time")
 
     def expired(self, now_s: int) -> bool:
@@ -104,14 +108,14 @@ class SignedTrust:
 def encode_payload(trust: TrustList) -> bytes:
     """The bytes that root keys sign."""
     fields: dict[int, object] = {
-        _VERSION: trust.version,
-        _THRESHOLD: trust.threshold,
-        _RELEASE_KEYS: list(trust.release_keys),
-        _ROOT_THRESHOLD: trust.root_threshold,
-        _ROOT_KEYS: list(trust.root_keys),
+        wire.LIST_VERSION: trust.version,
+        wire.LIST_THRESHOLD: trust.threshold,
+        wire.LIST_RELEASE_KEYS: list(trust.release_keys),
+        wire.LIST_ROOT_THRESHOLD: trust.root_threshold,
+        wire.LIST_ROOT_KEYS: list(trust.root_keys),
     }
     if trust.expires is not None:
-        fields[_EXPIRES] = trust.expires
+        fields[wire.LIST_EXPIRES] = trust.expires
     return cbor.dumps(fields)
 
 
@@ -124,18 +128,17 @@ def decode_payload(payload: bytes) -> TrustList:
     fields = _loads(payload, "the trust list's payload")
     if not isinstance(fields, Mapping) or any(type(label) is not int for label in fields):
         raise TrustError("the trust list's payload is not a map by number")
-    required = {_VERSION, _THRESHOLD, _RELEASE_KEYS, _ROOT_THRESHOLD, _ROOT_KEYS}
-    if not required <= set(fields) <= required | {_EXPIRES}:
+    if not _REQUIRED <= set(fields) <= _REQUIRED | {wire.LIST_EXPIRES}:
         raise TrustError("the trust list's payload lacks a field or has one that is not known")
-    if _EXPIRES in fields and fields[_EXPIRES] is None:
+    if wire.LIST_EXPIRES in fields and fields[wire.LIST_EXPIRES] is None:
         raise TrustError("the trust list's expiry is not a time")
     return TrustList(
-        version=fields[_VERSION],
-        threshold=fields[_THRESHOLD],
-        release_keys=_keys(fields[_RELEASE_KEYS]),
-        root_threshold=fields[_ROOT_THRESHOLD],
-        root_keys=_keys(fields[_ROOT_KEYS]),
-        expires=fields.get(_EXPIRES),
+        version=fields[wire.LIST_VERSION],
+        threshold=fields[wire.LIST_THRESHOLD],
+        release_keys=_keys(fields[wire.LIST_RELEASE_KEYS]),
+        root_threshold=fields[wire.LIST_ROOT_THRESHOLD],
+        root_keys=_keys(fields[wire.LIST_ROOT_KEYS]),
+        expires=fields.get(wire.LIST_EXPIRES),
     )
 
 
@@ -261,14 +264,14 @@ def _check_keys(what: str, threshold: int, keys: tuple[bytes, ...]) -> None:
     if not 1 <= len(keys) <= TRUST_KEYS_MAX:
         raise TrustError(f"a trust list has 1 to {TRUST_KEYS_MAX} {what} keys, not {len(keys)}", "change their number")
     for key in keys:
-        if not isinstance(key, bytes) or len(key) != KEY_LEN:
-            raise TrustError(f"a {what} key of the trust list is not {KEY_LEN} bytes")
+        if not isinstance(key, bytes) or len(key) != wire.KEY_LEN:
+            raise TrustError(f"a {what} key of the trust list is not {wire.KEY_LEN} bytes")
         try:
             signers.check_point(b"\x04" + key)
         except signers.SignerError:
             raise TrustError(f"a {what} key of the trust list is not a point on the curve P-256") from None
-    # by their short names: two keys of one name could not be told apart by people
-    if len({signers.kid(b"\x04" + key) for key in keys}) != len(keys):
+    # by their x: a point and its opposite (x, p − y) are one secret. By their short names, for people and headers
+    if len({key[:32] for key in keys}) != len(keys) or len({signers.kid(b"\x04" + key) for key in keys}) != len(keys):
         raise TrustError(f"a {what} key stands in the trust list twice", "name each key once")
     if type(threshold) is not int or not 1 <= threshold <= len(keys):
         raise TrustError(

@@ -63,7 +63,7 @@ class Signature:
     """One signature of an envelope.
 
     Attributes:
-        kid: the key that it names, hex; "" if none.
+        kid: the key that it names, hex; "" if it is malformed.
         state: "counts", "again" (the same key signed before), "unknown" (no release key), "false" (not by the key that
             it names) or "malformed".
     """
@@ -242,7 +242,7 @@ def _signatures(found: _Findings, parsed: manifest.Parsed, trusted: trust.TrustL
         except CoseError:
             listed.append(Signature("", "malformed"))
             continue
-        key = by_kid.get(one.kid) if one.kid is not None else None
+        key = by_kid.get(one.kid)
         if key is None:
             state = "unknown"
         elif not trust.signs(one, key, parsed.payload):
@@ -250,7 +250,7 @@ def _signatures(found: _Findings, parsed: manifest.Parsed, trusted: trust.TrustL
         else:
             state = "again" if key in signing else "counts"
             signing.append(key)
-        listed.append(Signature((one.kid or b"").hex(), state))
+        listed.append(Signature(one.kid.hex(), state))
     states = Counter(signature.state for signature in listed)
     bad = states["false"] + states["malformed"]
     found.add("signatures", not bad, ", ".join(f"{s.kid or 'no name'} {s.state}" for s in listed) or "there are none")
