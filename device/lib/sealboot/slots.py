@@ -11,13 +11,15 @@
 # "Whole": the digest of its files is the recorded one. After deep sleep that is not looked at again: a cold start did.
 import os
 
+from micropython import const
+
 import sealboot
 from sealboot import record
 from sealboot.record import EMPTY, NONE
 
-TRIALS_MAX = 3  # cold starts
-WAKES_MAX = 255  # from deep sleep
-WATCHDOG_S = 120
+_TRIALS_MAX = const(3)  # cold starts
+_WAKES_MAX = const(255)  # from deep sleep
+_WATCHDOG_S = const(120)
 # as in sealwire.update, which lies in the slots
 OLD_SEQUENCE = 6
 TRIAL_FAILED = 64
@@ -55,7 +57,7 @@ def _on_trial(held, folder, cold):
     code = 0
     if held.slots[index][0] <= held.floor:
         code = OLD_SEQUENCE
-    elif (held.trials if cold else held.wakes) >= (TRIALS_MAX if cold else WAKES_MAX):
+    elif (held.trials if cold else held.wakes) >= (_TRIALS_MAX if cold else _WAKES_MAX):
         code = TRIAL_FAILED
     elif not _whole(held, index, folder, cold):
         code = SLOT_CORRUPT
@@ -105,8 +107,8 @@ def _whole(held, index, folder, hashed):
 # Nothing but the watchdog ends code that hangs. It can't be stopped again.
 def _watched(machine):
     try:
-        machine.WDT(timeout=WATCHDOG_S * 1000)
-        sealboot.watchdog_s = WATCHDOG_S
+        machine.WDT(timeout=_WATCHDOG_S * 1000)
+        sealboot.watchdog_s = _WATCHDOG_S
         return True
     except Exception:
         return False

@@ -1,12 +1,15 @@
 # What node and installer do to the boot record. Each is one write: a power cut leaves the state before it or after it.
 # OSError: flash refused, or the record does not allow it; what held before still holds. boot.py does not load this.
+from micropython import const
+
 import sealboot
 from sealboot import record
 from sealboot.record import EMPTY, FOLDER, NONE
 
-_EINVAL = 22
-_DIGEST_LEN = 32
-_LABEL_LEN = 16
+_EINVAL = const(22)
+_DIGEST_LEN = const(32)
+_LABEL_LEN = const(16)
+_UINT32_MAX = const(0xFFFFFFFF)
 
 
 def _load(folder):
@@ -41,7 +44,7 @@ def begin_trial(index, sequence, digest, folder=FOLDER):
     held = _load(folder)
     if index != 1 - _running(held) or sealboot.trial or held.trial != NONE or held.slots[index] != EMPTY:
         raise OSError(_EINVAL)
-    if not held.floor < sequence <= 0xFFFFFFFF or len(digest) != _DIGEST_LEN:
+    if not held.floor < sequence <= _UINT32_MAX or len(digest) != _DIGEST_LEN:
         raise OSError(_EINVAL)
     held.slots[index] = (sequence, bytes(digest), 0)
     held.trial, held.trials, held.wakes = index, 0, 0
@@ -81,10 +84,10 @@ def clear_outcome(folder=FOLDER):
         record.save(held, folder)
 
 
-# The next start tries this firmware, from the partition of this label.
+# The next start tries this firmware, from the partition of this label (bytes).
 def set_firmware(sequence, label, folder=FOLDER):
     held = _load(folder)
-    if not held.firmware_floor < sequence <= 0xFFFFFFFF or not 0 < len(label) <= _LABEL_LEN:
+    if not held.firmware_floor < sequence <= _UINT32_MAX or not 0 < len(label) <= _LABEL_LEN:
         raise OSError(_EINVAL)
     held.firmware = (sequence, bytes(label))
     record.save(held, folder)
