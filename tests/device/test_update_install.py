@@ -289,23 +289,28 @@ def test_an_error_of_our_own_empties_the_idle_slot_too():
 
 
 def test_a_record_that_cannot_be_written_leaves_what_holds():
-    mounted()
-    slots.delivered(images.stored(NEW_IMAGE))
-    original = record.save
-    before = state().pack()
+    # it names the idle slot in the first case, and the slot is whole still
+    for before in (NEW, None):
+        mounted(before)
+        slots.delivered(images.stored(NEW_IMAGE))
+        original = record.save
+        held = state().pack()
 
-    def refuses(*_):
-        raise OSError(5)
+        def refuses(*_):
+            raise OSError(5)
 
-    record.save = refuses
-    code = None
-    try:
-        install(slots.Manifest(NEW_IMAGE), slots.DOWNLOAD, False, slots.SLOTS)
-    except UpdateRefused as error:
-        code = error.code
-    finally:
-        record.save = original
-    assert code == update.FLASH_FAILED and state().pack() == before and slots.contents(slots.RUNNING) == OLD
+        record.save = refuses
+        code = None
+        try:
+            install(slots.Manifest(NEW_IMAGE), slots.DOWNLOAD, False, slots.SLOTS)
+        except UpdateRefused as error:
+            code = error.code
+        finally:
+            record.save = original
+        assert code == update.FLASH_FAILED and state().pack() == held
+        assert slots.contents(slots.RUNNING) == OLD
+        if before:
+            assert slots.contents(slots.IDLE) == before
 
 
 def test_remove_takes_a_folder_with_all_in_it():

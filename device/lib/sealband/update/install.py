@@ -36,6 +36,9 @@ def install(manifest, path, patched, record_folder=record.FOLDER, feed=None):
     slot = record.slot_path(idle, record_folder)
     try:
         switch.forget(record_folder)
+    except OSError:
+        raise UpdateRefused(update.FLASH_FAILED)  # the record may name that slot still: its files stay
+    try:
         remove(slot)
         _unpack(manifest, path, patched, record.slot_path(running, record_folder), slot, feed)
         if image.digest(slot, feed) != manifest.digest:
