@@ -20,6 +20,8 @@ SOURCES = ("boot.py", "main.py")
 _FIXED = re.compile(r"boot\.py|lib/sealboot/.*", re.ASCII | re.DOTALL)
 _STAND_IN = re.compile(r"boot\.mpy|(lib/)?sealboot[./].*", re.ASCII | re.DOTALL)
 _NEVER = ("__pycache__",)
+# shared source that only the host loads: names for people
+_HOST_ONLY = ("lib/sealwire/names.py",)
 _CHARACTERS = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 
 
@@ -58,9 +60,11 @@ def compile_file(source: Path, target: Path, name: str, optimise: int = 0) -> No
 
 
 def sources(device: Path) -> list[Path]:
-    """The source files of a folder of device code, relative to it, sorted."""
+    """The source files of a folder of device code that go onto boards, relative to it, sorted."""
     found = (path.relative_to(device) for path in device.rglob("*.py"))
-    return sorted(path for path in found if not any(part in _NEVER for part in path.parts))
+    return sorted(
+        path for path in found if path.as_posix() not in _HOST_ONLY and not any(part in _NEVER for part in path.parts)
+    )
 
 
 def compile_tree(
