@@ -30,6 +30,15 @@ class Restart(BaseException):
     pass
 
 
+class BlindOs:
+    # `os` on a flash of which folders can't be read
+    def stat(self, path):
+        raise OSError(5)
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+
 class Chip:
     # one board: its flash, and what its main.py did
     def __init__(self, flash=RamFlash):
@@ -49,7 +58,7 @@ class Chip:
         os.chdir(HERE)
 
     # What its main.py said, and how it ended: "", "hangs", "raises".
-    def start(self, cause=PWRON, watchdog=True):
+    def start(self, cause=PWRON, watchdog=True, blind=False):
         modules = dict(sys.modules)
         ran, ended = [], ""
         with self:
@@ -59,6 +68,8 @@ class Chip:
                 if name.split(".")[0] in ("sealboot", "which", "app"):
                     del sys.modules[name]
             sys.modules["machine"] = machine
+            if blind:
+                sys.modules["os"] = BlindOs()
             sys.path[:] = ["", ".frozen", "/lib"]
             scope = {"__name__": "__main__", "ran": ran}
             try:
@@ -276,6 +287,14 @@ def test_fault_of_the_package_runs_nothing_on_a_board_with_slots():
             write("/lib/sealboot/" + name, b"1 / 0")
             write("/main.py", b"ran.append('unsigned')")
         assert chip.start() == ([], ""), name
+        assert chip.folder == "/lib/sealboot"
+
+
+def test_flash_that_can_t_tell_whether_there_are_slots_has_some():
+    for chip in (developers(), released()):
+        with chip:
+            write("/main.py", b"ran.append('unsigned')")
+        assert chip.start(blind=True) == ([], "")
         assert chip.folder == "/lib/sealboot"
 
 

@@ -80,6 +80,7 @@ def test_trial_is_counted_before_the_jump_and_rolled_back_after_three_starts():
         assert start() == 7 and not sealboot.trial
         assert sealboot.outcome == held().outcome == (8, wire.TRIAL_FAILED)
         assert held().trial == NONE and held().slots[1] == EMPTY and held().floor == 7
+        assert held().trials == held().wakes == 0
         assert start() == 7 and start(DEEPSLEEP) == 7
         done()
 
@@ -168,6 +169,29 @@ def test_trial_that_lost_or_gained_a_file_never_runs():
     os.rmdir(FOLDER + "/b")
     write(FOLDER + "/b", b"a file in place of the slot")
     assert start() == 7
+    done()
+
+
+def test_slot_with_a_name_that_is_no_text_does_not_run():
+    on_trial()
+    with open(FOLDER.encode() + b"/b/\xff\xfe", "wb") as file:
+        file.write(b"x")
+    assert start() == 7
+    done()
+
+
+def test_fault_while_a_slot_is_read_is_that_slot_s():
+    def fails(path, feed=None):
+        if path.endswith("b"):
+            raise MemoryError
+        return DIGESTS[7]
+
+    on_trial()
+    digest, image.digest = image.digest, fails
+    try:
+        assert start() == 7 and sealboot.outcome == (8, wire.SLOT_CORRUPT)
+    finally:
+        image.digest = digest
     done()
 
 
@@ -389,6 +413,18 @@ def test_changes_that_would_lose_the_running_slot_or_go_back_are_refused():
     done()
 
 
+def test_trial_is_begun_only_in_a_slot_that_was_given_up():
+    board(b=(9, 1))
+    start()
+    assert refused(switch.begin_trial, 1, 10, DIGESTS[9], FOLDER)
+    done()
+    # a first release on trial, with nothing to fall back to yet, keeps its trial
+    board(a=None, b=(8, 0), active=NONE, trial=1, floor=0)
+    assert start() == 8
+    assert refused(switch.begin_trial, 0, 9, DIGESTS[9], FOLDER)
+    done()
+
+
 def test_confirmation_is_refused_to_a_release_that_is_not_the_one_on_trial():
     world = on_trial(flash=WornFlash)
     world.flash.worn = True
@@ -405,6 +441,10 @@ def test_roll_back_without_a_trial_changes_nothing():
     switch.roll_back(wire.UNHEALTHY, FOLDER)
     assert held().counter == counter and held().outcome == (0, 0)
     done()
+    board(trial=0)
+    switch.roll_back(wire.UNHEALTHY, FOLDER)
+    assert held().slots[0] == (7, DIGESTS[7], 1), "the active slot is none that is on trial"
+    done()
 
 
 def test_floor_never_sinks():
@@ -416,6 +456,10 @@ def test_floor_never_sinks():
     forget_start()
     switch.confirm(FOLDER)
     assert held().floor == 21
+    done()
+    board(b=(8, 0), trial=1, floor=20)
+    switch.confirm(FOLDER)
+    assert held().floor == 20
     done()
 
 

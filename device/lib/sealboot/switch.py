@@ -42,7 +42,7 @@ def forget(folder=FOLDER):
 # What lies in the idle slot, read back and found to have this digest, is tried by the next start.
 def begin_trial(index, sequence, digest, folder=FOLDER):
     held = _load(folder)
-    if index != 1 - _running(held) or sealboot.trial or held.trial != NONE or held.slots[index] != EMPTY:
+    if index != 1 - _running(held) or sealboot.trial or held.slots[index] != EMPTY:
         raise OSError(_EINVAL)
     if not held.floor < sequence <= _UINT32_MAX or len(digest) != _DIGEST_LEN:
         raise OSError(_EINVAL)
