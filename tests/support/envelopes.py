@@ -1,8 +1,8 @@
 """Signed envelopes and trust lists, made with `cbor2` and `cryptography` from the text of WIRE; good ones and bad ones.
 
 Takes nothing from the device's code nor from `host_tools.release`. A manifest is a tree of Python values in which
-`Wrapped` stands for `bstr .cbor`; whatever is changed in it is encoded and signed like the rest, so that what is refused
-is refused for that change. `python -m tests.support.update_vectors` writes the check values of `tests/vectors`.
+`Wrapped` stands for `bstr .cbor`; whatever is changed in it is encoded and signed like the rest, so that what is
+refused is refused for that change. `python -m tests.support.update_vectors` writes the check values in `tests/vectors`.
 """
 
 import hashlib
@@ -153,6 +153,16 @@ def envelope(tree: Tree, signers: Iterable[str | Signature] = ("r1", "r2"), **ot
     block = others.get("block", list)([digest, *made])
     fields = others.get("fields", dict)({2: Wrapped(block), 3: data})
     return encode(others.get("tag", lambda item: cbor2.CBORTag(107, item))(fields))
+
+
+def filled(length: int) -> bytes:
+    """A signed envelope of just this length; what fills it is the text."""
+    text = length - 800
+    while True:
+        made = envelope({**manifest(), 23: Wrapped({"en": "x" * text})})
+        if len(made) == length:
+            return made
+        text += length - len(made)
 
 
 def trust_payload(

@@ -14,7 +14,7 @@
 #  10 enough different release keys of the trust list signed it; stops there          TOO_FEW_SIGNATURES
 # What 1 to 9 refuse costs no point multiplication; 10 costs at most SIGNATURES_MAX of them. MALFORMED is what is not of
 # the type that SUIT says; UNSUPPORTED is SUIT, or could be, beyond the subset: fields missing or more, other numbers,
-# other commands. Nothing is skipped. Whether it is the manifest that was ordered, and whether the trust list has expired,
+# other commands. Nothing is skipped. Whether it is the manifest that was ordered, and whether the trust list expired,
 # the updater asks; the image's digest is compared after it was written and read back.
 from hashlib import sha256
 from struct import pack
@@ -152,9 +152,7 @@ def _component(components):
     name = _typed(components[0], list)
     if len(name) != 1:
         raise UpdateRefused(codes.UNSUPPORTED)
-    if _typed(name[0], bytes) not in (wire.COMPONENT_APP, wire.COMPONENT_FW):
-        raise UpdateRefused(codes.WRONG_COMPONENT)
-    return name[0]
+    return _typed(name[0], bytes)
 
 
 # The parameters that a sequence begins with: [20, {labels}, command, 15, command, 15].
