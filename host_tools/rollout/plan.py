@@ -142,7 +142,9 @@ def by_report(progress: Progress, state: int, code: int, now: float) -> Progress
     return replace(progress, state=reached, reason=reason, next_at=None if reached in ENDED else now + STALLED_S)
 
 
-def by_status(progress: Progress, release: int, target: int, is_image: bool | None, now: float) -> Progress:
+def by_status(
+    progress: Progress, release: int, target: int, is_image: bool | None, was_sent: bool, now: float
+) -> Progress:
     """The device said which release it runs.
 
     During an update the status is not believed to be the end of it: code on trial names its release, too. There the
@@ -152,6 +154,7 @@ def by_status(progress: Progress, release: int, target: int, is_image: bool | No
         release: sequence that it runs, of the target's component.
         target: the rollout's sequence.
         is_image: whether the digest in the status is that of the rollout's image; None: it was not told.
+        was_sent: an order has left the server, so the device may be at it.
     """
     if release > target:
         return replace(progress, state=State.NEWER, reason="", next_at=None)
@@ -159,12 +162,12 @@ def by_status(progress: Progress, release: int, target: int, is_image: bool | No
         # two images with one number: somebody signed both, or runs what nobody signed
         return replace(progress, state=State.FAILED, reason="other_image", next_at=None)
     if release == target:
-        untouched = progress.state is State.WAITING and not progress.orders
+        untouched = progress.state in (State.WAITING, State.ORDERED) and not was_sent
         if untouched or (progress.state in ENDED and progress.state is not State.CONFIRMED):
             return replace(progress, state=State.CONFIRMED, reason="", next_at=None)
         return progress
     if progress.state in SUCCEEDED:
-        if not progress.orders:
+        if not was_sent:
             return replace(progress, state=State.WAITING, reason="runs_older", next_at=now)
         return replace(progress, state=State.ROLLED_BACK, reason="runs_older", next_at=None)
     return progress
@@ -179,8 +182,11 @@ def withdraw(progress: Progress, was_sent: bool, for_good: bool) -> Progress:
     """
     if progress.state in ENDED:
         return progress
-    if progress.state is State.WAITING or (progress.state is State.ORDERED and not was_sent):
-        return replace(progress, state=State.WITHDRAWN if for_good else State.WAITING, next_at=None)
+    back = State.WITHDRAWN if for_good else State.WAITING
+    if progress.state is State.WAITING:
+        return replace(progress, state=back, next_at=None)
+    if progress.state is State.ORDERED and not was_sent:
+        return replace(progress, state=back, orders=progress.orders - 1, next_at=None)
     return replace(progress, next_at=None)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from django.db import IntegrityError, OperationalError, transaction
+from django.db.models import F
 
 from host_tools.ingest.commands import withdraw
 from host_tools.ingest.models import Command
@@ -164,14 +165,13 @@ class Rollouts:
         withdraw(Command.objects.filter(pk__in=rows.exclude(command=None).values("command_id")), now_ms)
         for state in set(State) - plan.ENDED:
             for was_sent in (True, False):
-                after = plan.withdraw(Progress(state), was_sent, for_good)
+                after = plan.withdraw(Progress(state, orders=1), was_sent, for_good)
                 sent = rows.filter(command__tries__gt=0).values("pk")
                 those = rows.filter(state=state.value)
                 those = those.filter(pk__in=sent) if was_sent else those.exclude(pk__in=sent)
+                those.update(next_at_ms=None, orders=F("orders") + after.orders - 1)
                 if after.state is not state:
-                    those.update(state=after.state.value, next_at_ms=None, changed_at_ms=now_ms)
-                else:
-                    those.update(next_at_ms=None)
+                    those.update(state=after.state.value, changed_at_ms=now_ms)
 
     def _tell(self, event: str, rollout: Rollout, **details: audit.Detail) -> None:
         release = rollout.release

@@ -11,7 +11,9 @@ from contextlib import suppress
 
 from django.db.models import Max, Q
 
+from host_tools.ingest.commands import withdraw
 from host_tools.ingest.decode import Status, UpdateReport
+from host_tools.ingest.models import Command
 from host_tools.ingest.observer import Ended, Told
 from host_tools.rollout import plan, progress
 from host_tools.rollout.dispatch import ROUNDS_MAX, Dispatch, finish
@@ -69,6 +71,9 @@ class Tracker:
                 progress.put(row, _after(row, message, now), int(now * 1000))
         if rows:
             self._tell(rows, before)
+            # who reports has the order, whatever became of the receipt: it is not to be sent again
+            reached = [row.command_id for row in rows if State(row.state) not in (State.WAITING, State.ORDERED)]
+            withdraw(Command.objects.filter(pk__in=[pk for pk in reached if pk is not None]), int(now * 1000))
             fields = [*progress.FIELDS, "endings", "told_epoch", "told_ctr"]
             RolloutDevice.objects.bulk_update(rows, fields, batch_size=100)
         finish({row.rollout_id for row in rows if State(row.state) in plan.ENDED}, int(now * 1000))
@@ -86,7 +91,7 @@ class Tracker:
             newest = [row["newest"] for row in living.annotate(newest=Max("pk"))]
             wanted |= Q(device_id__in=saying, rollout_id__in=newest)
         rows = RolloutDevice.objects.select_for_update(of=("self",)).filter(wanted).order_by("pk")
-        return list(rows.select_related("rollout__release", "device"))
+        return list(rows.select_related("rollout__release", "device", "command"))
 
     def _tell(self, rows: Iterable[RolloutDevice], before: dict[int, str]) -> None:
         """Write endings to the audit trail."""
@@ -137,4 +142,5 @@ def _after(row: RolloutDevice, told: Told, now: float) -> Progress:
         return progress.of(row)
     running = message.fields.get(STATUS_RUNNING)
     is_image = None if running is None else running == bytes(release.image_digest)[: len(running)]
-    return plan.by_status(progress.of(row), runs, release.sequence, is_image, now)
+    was_sent = row.orders > 1 or (row.command is not None and row.command.tries > 0)
+    return plan.by_status(progress.of(row), runs, release.sequence, is_image, was_sent, now)
