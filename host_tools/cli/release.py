@@ -1,0 +1,189 @@
+"""`sealband release`: from source to a published release. What the commands do is in host_tools.release.
+
+sealband release build --board LILYGO_T_BEAM --sequence 8 --version 1.3.0 --out out/8 --previous www
+sealband release sign out/8 --key URI             each signer
+sealband release verify out/8 --trust trust-1.cbor
+sealband release publish www --release out/8 --trust trust-1.cbor
+sealband release serve www
+"""
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import rich_click as click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+import boards
+from host_tools.cli import CommandFailed
+from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
+from host_tools.cli.release_signing import sign, verify
+from host_tools.cli.stop import stoppable
+from host_tools.release import build as building
+from host_tools.release import bundle, files, repository
+from host_tools.release.serve import LOOPBACK, RepositoryServer
+from sealwire.messages import EPOCH_2025
+from sealwire.update import TRUST_MAX
+
+ROOT = Path(__file__).resolve().parents[2]
+_path = click.Path(path_type=Path)
+
+
+@click.group("release")
+def group() -> None:
+    """Build, sign, verify, publish and serve releases."""
+
+
+group.add_command(sign)
+group.add_command(verify)
+
+
+@group.command()
+@click.option("--board", "name", required=True, metavar="NAME", help="For which board: a folder of boards/.")
+@click.option("--device", type=_path, default=ROOT / "device", help="Device code; default: the source's.")
+@click.option("--app", type=_path, help="An application in place of the folder's app.py.")
+@click.option("--firmware", type=_path, help="An ESP32 application image, in place of device code.")
+@click.option("--sequence", type=click.IntRange(1, 0xFFFFFFFF), help="Above that of every release before.")
+@click.option("--version", required=True, metavar="TEXT", help="For people.")
+@click.option("--previous", type=_path, help="A release, a folder of them or a repository, to be above of.")
+@click.option("--lock", type=_path, default=ROOT / "requirements.lock", help="For the SBOM; default: the source's.")
+@click.option("--out", required=True, type=_path, help="The folder to be made.")
+@json_option
+def build(
+    name: str,
+    device: Path,
+    app: Path | None,
+    firmware: Path | None,
+    sequence: int | None,
+    version: str,
+    previous: Path | None,
+    lock: Path,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Build a release: image, SBOM, unsigned manifest. The same source and tools give the same bytes.
+
+    The SBOM has a time only if SOURCE_DATE_EPOCH says it.
+    """
+    order = building.Order(boards.load(name), sequence, version, out, lock, previous, _source_date())
+    if firmware is not None:
+        if app is not None:
+            raise click.UsageError("--firmware and --app are for different releases")
+        built = building.build_firmware(order, firmware)
+    else:
+        built = _build_app(order, device, app, quiet=as_json)
+    release = built.release
+    if as_json:
+        print_json(
+            {
+                "folder": str(built.folder),
+                "model": order.board.model,
+                "version": version,
+                "component": release.component.decode(),
+                "sequence": release.sequence,
+                "digest": release.digest,
+                "size": release.size,
+                "delivered": built.delivered,
+                "manifest": built.manifest_digest,
+                "files": len(built.entries),
+            }
+        )
+        return
+    # in lines, since nothing of a digest may be cut off
+    print(f"model     {order.board.model}")
+    print(f"version   {version}")
+    print(f"sequence  {release.sequence}")
+    print(f"image     {release.digest.hex()}")
+    print(f"manifest  {built.manifest_digest.hex()}")
+    remark(f"{len(built.entries)} files, {release.size} bytes; {built.delivered} bytes to be fetched.")
+    remark(f"Not signed yet: sealband release sign {built.folder} --key URI")
+
+
+@group.command()
+@click.argument("directory", type=_path)
+@click.option("--release", "folder", required=True, type=_path, help="The signed release's folder.")
+@click.option(
+    "--trust",
+    "trust_lists",
+    required=True,
+    multiple=True,
+    type=_path,
+    help="The newest trust list's file; with others before it, if there are: --trust again.",
+)
+@click.option(
+    "--last",
+    type=click.IntRange(0, repository.PATCHES_MAX),
+    default=repository.PATCHES,
+    show_default=True,
+    help="From how many of the last releases there are to be patches.",
+)
+@json_option
+def publish(directory: Path, folder: Path, trust_lists: tuple[Path, ...], last: int, as_json: bool) -> None:
+    """Put a signed release into DIRECTORY, as static files for any web server."""
+    lists = [files.read(path, TRUST_MAX) for path in trust_lists]
+    done = repository.publish(directory, folder, lists, now_s=int(time.time()) - EPOCH_2025, keep=last)
+    path = (done.folder / building.MANIFEST).relative_to(directory).as_posix()
+    if as_json:
+        print_json(
+            {
+                "folder": str(done.folder),
+                "path": path,
+                "sequence": done.parsed.release.sequence,
+                "manifest": done.parsed.manifest_digest,
+                "full": done.full,
+                "patches": {str(sequence): size for sequence, size in done.patches.items()},
+                "trust": done.trust,
+                "added": done.added,
+            }
+        )
+        return
+    rows = [("full image", done.full, "")]
+    rows += [(f"patch from release {base}", size, f"{size / done.full:.1%}") for base, size in done.patches.items()]
+    print_table(("delivered", "bytes", "of the full image"), rows, title=path)
+    remark(f"{len(done.added)} files added." if done.added else "It was all there already; nothing was changed.")
+
+
+@group.command()
+@click.argument("directory", type=_path)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any that is free.")
+@click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on; 0.0.0.0 for boards on Wi-Fi.")
+@json_option
+def serve(directory: Path, port: int, host: str, as_json: bool) -> None:
+    """Serve a repository until stopped, for trying it out."""
+
+    def show(line: str) -> None:
+        if as_json:
+            print_json_line({"event": "request", "line": line})
+        else:
+            remark(line)
+
+    with stoppable() as stopping, RepositoryServer(directory, port, host=host, log=show) as server:
+        if as_json:
+            print_json_line({"event": "ready", "url": server.url})
+        else:
+            print(server.url, flush=True)
+        stopping.wait()
+
+
+def _build_app(order: building.Order, device: Path, app: Path | None, *, quiet: bool) -> building.Built:
+    columns = (TextColumn("compile"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[name]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        task = progress.add_task("compile", total=len(bundle.sources(device)), name="")
+        return building.build_app(
+            order, device, app, lambda path: progress.update(task, advance=1, name=path.as_posix())
+        )
+
+
+def _source_date() -> datetime | None:
+    # reproducible-builds.org, "SOURCE_DATE_EPOCH"
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    try:
+        return datetime.fromtimestamp(int(text), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise CommandFailed(
+            f"SOURCE_DATE_EPOCH is no time: {text!r}", "set it to seconds since 1970, or not at all"
+        ) from None
