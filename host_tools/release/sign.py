@@ -162,9 +162,11 @@ def sign(candidate: Candidate, signer: signers.Signer) -> bytes:
     payload = candidate.parsed.payload
     for encoded in candidate.parsed.signatures:
         there = Sign1.from_bytes(encoded)
-        # by the key too: a header in another's name does not hide it
-        if there.kid == kid or there.signed_by(signer.public_key, payload):
+        # by the key, whatever name the header gives
+        if there.signed_by(signer.public_key, payload):
             raise SignRefused(f"the key {kid.hex()} has signed this release already", "let another signer do it")
+        if there.kid == kid:
+            raise SignRefused(f"there is a false signature in the name of the key {kid.hex()}")
     added = sign1(signer, payload)
     if not Sign1.from_bytes(added).signed_by(signer.public_key, payload):
         raise SignRefused(f"the key {kid.hex()} made a signature that does not verify", "check the key")

@@ -104,6 +104,15 @@ def test_same_key_signs_once_even_under_another_name(folder: Path, key: str):
     refused(folder, key, "has signed this release already", "--yes")
 
 
+def test_false_signature_in_the_signers_name_is_told(folder: Path, key: str):
+    signer, stranger = signers.open_signer(key), signed_release.make_signers(1)[0]
+    envelope = (folder / "manifest.suit").read_bytes()
+    one = sign1(stranger, manifest.signature_payload(envelope))
+    false = one.replace(signers.kid(stranger.public_key), signers.kid(signer.public_key))
+    (folder / "manifest.suit").write_bytes(manifest.with_signature(envelope, false))
+    refused(folder, key, "false signature in the name", "--yes")
+
+
 @pytest.mark.parametrize("sequence", [1, 2])
 def test_sequence_that_is_not_above_the_one_before_is_refused(folder: Path, key: str, tmp_path: Path, sequence: int):
     older = signed_release.write(tmp_path / "older", {"main.py": b"x"}, sequence)
