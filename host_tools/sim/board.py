@@ -1,7 +1,8 @@
 """The virtual board: a MicroPython process in place of the chip's processor, on a pty in place of its serial port.
 
-Owns power and resets: cold start, reset, watchdog, deep sleep, soft reset, power cut, and what is kept over each. The
-flash is a littlefs image in a file, NVS another; what else the chip has is in `host_tools.sim.peripherals`.
+Owns power and resets: cold start, reset, watchdog, deep sleep, soft reset, power cut, and what is kept over each. Each
+partition of the flash is a file, NVS another; what else the chip has is in `host_tools.sim.peripherals`. A start goes
+through the boot loader (`host_tools.sim.bootloader`) unless it is the end of a deep sleep or a soft reset.
 
                         cause   RTC memory, time    NVS and flash
     power on              1     lost                kept
@@ -23,14 +24,18 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, STDOUT, TimeoutExpired, run
 from typing import Any, Literal
 
+import boards
+from boards.partitions import Partition
 from host_tools.release.bundle import compile_file
+from host_tools.sim import firmware
 from host_tools.sim.clock import SimClock
+from host_tools.sim.flash import FILE_SYSTEM, Flash
 from host_tools.sim.interpreter import find_micropython
 from host_tools.sim.nvs import Nvs
 from host_tools.sim.parts import Part
@@ -38,10 +43,11 @@ from host_tools.sim.peripherals import Event, Peripherals, Start
 from host_tools.sim.process import Process
 from host_tools.sim.radio import Radio
 from host_tools.sim.terminal import Terminal
+from host_tools.sim.wifi import AccessPoint
 
 PWRON, HARD, WDT, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()
 WAKE_PIN, WAKE_EXT1, WAKE_TIMER = 2, 3, 4  # machine.wake_reason()
-FLASH_SIZE = 0x200000
+DEFINITION = "VIRTUAL"
 # 64wK, what 64 KiB are on the chip, for the application; the rest is the share of the simulated modules, which on the
 # chip are C and take none (tests/host/test_sim_board.py measures it)
 HEAP = "80wK"
@@ -49,6 +55,7 @@ MODULES = Path(__file__).with_name("micropython")
 LINES_KEPT = 5000
 COMMAND_S = 10.0
 CRASHES_MAX = 5
+BOOTS_MAX = 8  # of firmware that does not start
 DRAIN_CHUNKS = 32
 State = Literal["off", "running", "asleep"]
 
@@ -75,7 +82,13 @@ class VirtualBoard:
         heap: MicroPython's heap, as `-X heapsize=` takes it; "80wK" is what 64 KiB are on the chip, and the share of
             the simulated modules.
         interpreter: MicroPython; default: `find_micropython()`.
-        flash_size: of the file system's partition in bytes.
+        layout: the partitions; default: those of the board definition VIRTUAL.
+        flash_size: of the file system's partition in bytes; default: what the layout says.
+        chip: which ESP32, a key of `firmware.CHIP_IDS`.
+        wifi: `{"ssid": …, "key": …}` of an access point in range, or None. While the board has an address there, its
+            sockets are the host's, so it reaches what the host reaches, and 127.0.0.1 is the host; without one they
+            fail as on the chip. `settimeout` is in virtual time as everything on the board: at speed 20 ten seconds are
+            half a real one, to which a quarter of a real second is added for the host's scheduler.
         on_line: called with each line of the console, from the board's thread.
 
     Attributes:
@@ -94,7 +107,10 @@ class VirtualBoard:
         ether: tuple[str, int] | None = None,
         heap: str = HEAP,
         interpreter: str | None = None,
-        flash_size: int = FLASH_SIZE,
+        layout: Sequence[Partition] | None = None,
+        flash_size: int | None = None,
+        chip: str = "esp32",
+        wifi: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> None:
         if len(mac) != 6:
@@ -107,7 +123,12 @@ class VirtualBoard:
         self._clock = clock or SimClock.start()
         self._heap = heap
         self._interpreter = interpreter
-        self._flash_size = flash_size
+        self._layout = boards.load(DEFINITION).flash_layout() if layout is None else tuple(layout)
+        self._flash_size = flash_size or next((row.size for row in self._layout if row.name == FILE_SYSTEM), 0)
+        if not self._flash_size:
+            raise BoardError(f"the layout has no partition {FILE_SYSTEM}")
+        self._chip = chip
+        self._point = AccessPoint(wifi["ssid"], wifi["key"]) if wifi else None
         self._on_line = on_line
         self._arguments: dict[str, Any] = {"mac": mac, "parts": parts, "adc": adc or {}}
         self._radio = Radio(ether, name, self._clock)
@@ -142,6 +163,9 @@ class VirtualBoard:
                 clock=self._clock,
                 nvs=Nvs(self._directory / "nvs.json"),
                 radio=self._radio,
+                partitions=Flash(self._layout, self._directory),
+                chip=self._chip,
+                wifi=self._point,
                 **self._arguments,
             )
             self._thread = threading.Thread(target=self._loop.run, name=f"board-{self.name}", daemon=True)
@@ -180,14 +204,22 @@ class VirtualBoard:
         """Take its power away, in the middle of whatever it does. Flash and committed NVS are kept."""
         self._running().command("cut").result(COMMAND_S)
 
-    def cut_power_after(self, *, flash_operations: int = 0, nvs_operations: int = 0) -> None:
-        """Take its power away in place of the n-th write or erase of the flash, or the n-th change of NVS.
+    def cut_power_after(
+        self, *, flash_operations: int = 0, nvs_operations: int = 0, partition_operations: int = 0
+    ) -> None:
+        """Take its power away in place of the n-th write or erase of the file system, or the n-th change of NVS.
 
-        The flash's count takes effect, and starts, at the next start of the processor; that of NVS at once. 0: never.
+        The file system's count takes effect, and starts, at the next start of the processor; the others at once.
+
+        Args:
+            flash_operations: of the file system; 0: never.
+            nvs_operations: sets, erases and commits.
+            partition_operations: writes (of 1 KiB) and erases through `esp32.Partition`, otadata's included.
         """
         chip = self._running().chip
         chip.flash_cut_after = flash_operations
         chip.nvs_cut_after = nvs_operations
+        chip.partition_cut_after = partition_operations
 
     def reset(self) -> None:
         """Press the reset button: a cold start, which is what the chip reports."""
@@ -197,7 +229,27 @@ class VirtualBoard:
         """Put an input to 0 or 1; wakes the board if it sleeps and was told to wake for this."""
         self._running().command("pin", pin, level).result(COMMAND_S)
 
+    @property
+    def wifi_up(self) -> bool:
+        """Whether the access point is in range. Setting it takes effect at once: what is connected breaks."""
+        return self._point is not None and self._point.up
+
+    @wifi_up.setter
+    def wifi_up(self, up: bool) -> None:
+        if self._point is None:
+            raise BoardError(f"{self.name} has no access point", "give it one: wifi=")
+        if self._loop is None:
+            self._point.up = up
+        else:
+            self._loop.chip.set_wifi_range(up)
+
     # what one sees of it
+
+    @property
+    def running(self) -> str:
+        """The label of the partition that the boot loader has started; empty before that."""
+        area = self._loop.chip.bootloader.running if self._loop else None
+        return area.label if area else ""
 
     @property
     def port(self) -> str:
@@ -266,12 +318,55 @@ class VirtualBoard:
     def _flash(self) -> Path:
         return self._directory / "flash.img"
 
-    def install(self, tree: Path, timeout_s: float = 60.0) -> None:
-        """Copy a tree of files into the flash, over what is there; the board must be off.
+    def install(self, tree: Path, timeout_s: float = 60.0, *, clean: bool = False) -> None:
+        """Copy a tree of files into the file system, over what is there; the board must be off.
+
+        Args:
+            tree: the folder.
+            timeout_s: real seconds.
+            clean: remove everything that is there first.
 
         Raises:
             BoardError: it is on, or the files do not fit.
         """
+        with self._off():
+            self._make_flash()
+            interpreter = self._interpreter or find_micropython()
+            command = [interpreter, str(MODULES / "_install.py"), str(self._flash), str(tree.resolve())]
+            if clean:
+                command.append("clean")
+            try:
+                done = run(
+                    command,
+                    stdin=DEVNULL,
+                    stdout=PIPE,
+                    stderr=STDOUT,
+                    env=_environment(),
+                    timeout=timeout_s,
+                    check=False,
+                )
+            except TimeoutExpired as error:
+                raise BoardError(f"installing on {self.name} did not end within {timeout_s} s") from error
+        if done.returncode:
+            said = done.stdout.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise BoardError(f"installing on {self.name}: {said[-1]}")
+
+    def program(self, label: str, data: bytes) -> None:
+        """Write a partition as a flashing tool does; the board must be off.
+
+        Raises:
+            BoardError: it is on, or has no such partition.
+            EspError: the data do not fit.
+        """
+        with self._off():
+            flash = Flash(self._layout, self._directory)
+            area = flash.by_label(label)
+            if area is None:
+                raise BoardError(f"{self.name} has no partition {label!r}")
+            flash.program(area, data)
+
+    @contextlib.contextmanager
+    def _off(self) -> Iterator[None]:
         if self.state != "off":
             raise BoardError(f"{self.name} is on", "call stop() or power_cut() first")
         held = self._lock_file is not None
@@ -279,31 +374,20 @@ class VirtualBoard:
         if not held:
             self._lock()
         try:
-            self._make_flash()
-            interpreter = self._interpreter or find_micropython()
-            done = run(
-                [interpreter, str(MODULES / "_install.py"), str(self._flash), str(tree.resolve())],
-                stdin=DEVNULL,
-                stdout=PIPE,
-                stderr=STDOUT,
-                env=_environment(),
-                timeout=timeout_s,
-                check=False,
-            )
-        except TimeoutExpired as error:
-            raise BoardError(f"installing on {self.name} did not end within {timeout_s} s") from error
+            yield
         finally:
             if not held and self._lock_file is not None:
                 os.close(self._lock_file)
                 self._lock_file = None
-        if done.returncode:
-            said = done.stdout.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise BoardError(f"installing on {self.name}: {said[-1]}")
 
     def _make_flash(self) -> None:
         if not self._flash.exists():
             with self._flash.open("xb") as image:
                 image.truncate(self._flash_size)
+        flash = Flash(self._layout, self._directory)
+        first = next(iter(flash.find(0)), None)
+        if first and not flash.path(first).exists():
+            flash.program(first, firmware.factory(self._chip))
 
     # the rest
 
@@ -343,6 +427,7 @@ class _Loop:
         firmware: Path,
         flash: Path,
         on_line: Callable[[str], None],
+        partitions: Flash,
         **chip: Any,
     ) -> None:
         self.state: State = "off"
@@ -351,7 +436,8 @@ class _Loop:
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._queue: queue.Queue[tuple[Process | None, str, tuple[Any, ...], Future[None]]] = queue.Queue()
-        self.chip = Peripherals(on_event=self._event, **chip)
+        self.chip = Peripherals(on_event=self._event, flash=partitions, say=self._say, **chip)
+        self._partitions = partitions
         self._clock: SimClock = chip["clock"]
         self._command = command
         self._firmware = firmware
@@ -549,8 +635,31 @@ class _Loop:
         self._end_process()
         self._start(start)
 
+    def _say(self, line: str) -> None:
+        self.terminal.say(line.encode() + b"\r\n")
+
+    def _boot(self, start: Start) -> bool:
+        """The boot loader's part of a start; False: there is nothing that it could start."""
+        if start.cause == SOFT or (start.cause == DEEPSLEEP and self.chip.bootloader.running):
+            return True
+        for _ in range(BOOTS_MAX):
+            area = self.chip.bootloader.start()
+            if area is None:
+                self._say("virtual board: no bootable app partition; switched off")
+                return False
+            if firmware.DEAD not in self._partitions.read(area, 0, area.size):
+                return True
+            self._say(f"virtual board: the firmware in {area.label} does not start")
+            start.cause = HARD  # its panic was a reset
+        self._say("virtual board: no firmware starts; switched off")
+        return False
+
     def _start(self, start: Start) -> None:
         self.chip.reset()
+        if not self._boot(start):
+            self._wake_at = None
+            self.state = "off"
+            return
         self.chip.start = start
         self._wake_at = None
         listener, address = _listen(self._firmware)

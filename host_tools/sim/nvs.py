@@ -8,6 +8,8 @@ import json
 import os
 from pathlib import Path
 
+from host_tools.sim.esp import EspError
+
 # esp-idf components/nvs_flash/include/nvs.h
 NOT_FOUND = (0x1102, "ESP_ERR_NVS_NOT_FOUND")
 TYPE_MISMATCH = (0x1103, "ESP_ERR_NVS_TYPE_MISMATCH")
@@ -24,12 +26,8 @@ BLOB_MAX = 4000  # within one page, which is what every ESP-IDF version takes
 Value = int | bytes
 
 
-class NvsError(Exception):
-    """An error as ESP-IDF reports it: `code` is its number, the text its name."""
-
-    def __init__(self, error: tuple[int, str]) -> None:
-        super().__init__(error[1])
-        self.code = error[0]
+class NvsError(EspError):
+    """An error of the NVS library."""
 
 
 class Nvs:

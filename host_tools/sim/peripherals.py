@@ -1,4 +1,4 @@
-"""Everything of the virtual chip that is not its processor: RTC, NVS, I2C, ADC, pins, watchdog, radio.
+"""Everything of the virtual chip that is not its processor: RTC, NVS, partitions, I2C, ADC, pins, watchdog, radios.
 
 Answers the requests of the board's simulated modules (`host_tools/sim/micropython/_link.py`): one datagram of a letter,
 a sequence number and arguments; the answer is the sequence number, a status and the result.
@@ -10,6 +10,7 @@ a sequence number and arguments; the answer is the sequence number, a status and
     x  wake on ext0    y  wake on ext1       X  the flash asks for its power cut
     o  NVS open        G S C B  get and set i32, get and set blob                 e  erase      c  commit
     T  transmit        L  listen             P  poll      W  wait                 Y  standby
+    N  Wi-Fi, Z  partitions: a second letter says what (`host_tools.sim.requests`)
 
 Not here: the process and its terminal (`host_tools.sim.board`).
 """
@@ -24,10 +25,15 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 
 from host_tools.sim.airtime import RadioError
+from host_tools.sim.bootloader import Bootloader
 from host_tools.sim.clock import SimClock
+from host_tools.sim.esp import EspError
+from host_tools.sim.flash import Flash
 from host_tools.sim.nvs import INVALID_LENGTH, Nvs, NvsError
 from host_tools.sim.parts import Nack, Part
 from host_tools.sim.radio import Heard, Radio, decode_params
+from host_tools.sim.requests import PartitionRequests, WifiRequests
+from host_tools.sim.wifi import AccessPoint, Station, WifiError
 
 UNIX_2000 = 946_684_800
 RTC_MEMORY_MAX = 2048
@@ -81,6 +87,10 @@ class Peripherals:
         clock: the simulation's clock.
         nvs: the NVS partition.
         radio: the modem.
+        flash: the partitions.
+        chip: a key of `firmware.CHIP_IDS`.
+        say: called with what the boot loader would log.
+        wifi: the access point, or None.
         parts: on the I2C buses (every bus has them all).
         adc: pin → what returns microvolts at that pin.
         on_event: told what concerns the process, from the answering thread; returns when that was dealt with.
@@ -93,6 +103,10 @@ class Peripherals:
         clock: SimClock,
         nvs: Nvs,
         radio: Radio,
+        flash: Flash,
+        chip: str,
+        say: Callable[[str], None],
+        wifi: AccessPoint | None,
         parts: Sequence[Part],
         adc: Mapping[int, Callable[[], int]],
         on_event: Callable[[Event], Future[None]],
@@ -104,6 +118,11 @@ class Peripherals:
         self.start = Start(cause=1)
         self.flash_cut_after = 0
         self.nvs_cut_after = 0
+        self.partition_cut_after = 0
+        self.station = Station(clock.now, wifi, seed=int.from_bytes(mac, "big"))
+        self.bootloader = Bootloader(flash, chip, say, self._spend_partition)
+        self._wifi = WifiRequests(self.station)
+        self._partitions = PartitionRequests(flash, self.bootloader, self._spend_partition)
         self._mac = mac
         self._clock = clock
         self._nvs = nvs
@@ -126,6 +145,8 @@ class Peripherals:
         """What every start of the processor does to its parts."""
         with self._lock:
             self._nvs.forget()
+        with self._lock:
+            self.station.reset()
         self.radio.close()
         self.pins.clear()
         self.wake = Wake()
@@ -156,8 +177,13 @@ class Peripherals:
             return _OK + handler(self, body)
         except Nack:
             return b"\1" + struct.pack(">h", ENODEV)
-        except NvsError as error:
+        except EspError as error:
             return b"\1" + struct.pack(">h", -error.code) + str(error).encode()
+        except WifiError as error:
+            return b"\1\0\0" + str(error).encode()
+        except OSError as error:
+            # the folder that keeps the partitions
+            return b"\1" + struct.pack(">h", error.errno or EINVAL)
         except RadioError as error:
             return b"\2" + b"\0\0" + str(error).encode()
         except (ValueError, struct.error, IndexError) as error:
@@ -325,6 +351,28 @@ class Peripherals:
                 self._on_event(Event("cut"))
                 raise _NoAnswer
 
+    # partitions and Wi-Fi
+
+    def _partition(self, body: bytes) -> bytes:
+        with self._lock:
+            return self._partitions.answer(body)
+
+    def _spend_partition(self) -> None:
+        if self.partition_cut_after:
+            self.partition_cut_after -= 1
+            if not self.partition_cut_after:
+                self._on_event(Event("cut"))
+                raise _NoAnswer
+
+    def _network(self, body: bytes) -> bytes:
+        with self._lock:
+            return self._wifi.answer(body)
+
+    def set_wifi_range(self, up: bool) -> None:
+        """Bring the access point into range, or take it away."""
+        with self._lock:
+            self.station.set_range(up)
+
     # the radio
 
     def _transmit(self, body: bytes) -> bytes:
@@ -382,6 +430,8 @@ _HANDLERS: dict[bytes, Callable[[Peripherals, bytes], bytes]] = {
     b"L": Peripherals._listen,
     b"P": Peripherals._poll,
     b"Y": Peripherals._standby,
+    b"N": Peripherals._network,
+    b"Z": Peripherals._partition,
 }
 
 

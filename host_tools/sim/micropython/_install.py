@@ -1,4 +1,4 @@
-# Copies a folder of the host into the virtual board's flash image. argv: image, folder.
+# Copies a folder of the host into the virtual board's file system. argv: image, folder, and "clean" to empty it first.
 import os
 import sys
 
@@ -43,11 +43,23 @@ def copy(source, target):
                     file.write(chunk)
 
 
+def remove(folder):
+    for entry in list(os.ilistdir(folder)):
+        path = folder + "/" + entry[0]
+        if entry[1] == 0x4000:
+            remove(path)
+            os.rmdir(path)
+        else:
+            os.remove(path)
+
+
 image = _Image(sys.argv[1])
 head = bytearray(64)
 image.readblocks(0, head)
 if not any(head):
     vfs.VfsLfs2.mkfs(image)
 vfs.mount(vfs.VfsLfs2(image), "/flash")
+if "clean" in sys.argv[3:]:
+    remove("/flash")
 copy(sys.argv[2], "/flash")
 vfs.umount("/flash")

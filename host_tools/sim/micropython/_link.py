@@ -4,8 +4,9 @@
 # result (the letters are listed in host_tools/sim/peripherals.py). Both are datagrams of a SEQPACKET socket, so that a
 # Control-C between sending and receiving loses nothing but that answer: the next caller drops it by its number.
 import os
-import socket
 import struct
+
+import usocket as socket
 
 _path = os.getenv("SEALBAND_SIM_LINK")
 _socket = None
@@ -17,12 +18,12 @@ _sequence = 0
 
 
 def call(op, data=b"", size=64):
-    # op: one letter as bytes; size: the longest result that is expected
+    # op: a letter as bytes, or two; size: the longest result that is expected
     global _sequence
     if _socket is None:
         raise OSError(19)  # ENODEV
     _sequence = (_sequence + 1) & 0xFF
-    _socket.send(op + bytes((_sequence,)) + data)
+    _socket.send(op[:1] + bytes((_sequence,)) + op[1:] + data)
     while True:
         answer = _socket.recv(max(size, 64) + 2)
         if not answer:

@@ -87,7 +87,7 @@ def _mount():
     vfs.mount(vfs.VfsLfs2(flash), "/")
     os.chdir("/")
     sys.path[:] = ["", ".frozen", "/lib"]
-    for name in ("esp32", "lora", "network", "select"):
+    for name in ("_partition", "esp32", "lora", "network", "select", "socket"):
         sys.modules[name] = _Module(name)
     sys.modules["_asyncio"] = sys.modules["select"]
 

@@ -1,4 +1,5 @@
-# `esp32` as the ESP32 has it: NVS with ESP-IDF's error codes, wake-up pins. The store itself is host_tools/sim/nvs.py.
+# `esp32` as the ESP32 has it: NVS with ESP-IDF's error codes, wake-up pins, partitions. The store itself is
+# host_tools/sim/nvs.py; `Partition` is loaded when it is used.
 import struct
 
 from _link import call as _call
@@ -44,3 +45,11 @@ def wake_on_ext0(pin=None, level=0):
 
 def wake_on_ext1(pins=(), level=0):
     _call(b"y", bytes([level] + [pin.id for pin in pins]))
+
+
+def __getattr__(name):
+    if name != "Partition":
+        raise AttributeError(name)
+    import _partition
+
+    return _partition.Partition

@@ -1,0 +1,217 @@
+# `socket` as the ESP32 has it, while the board has an address; without one nothing can be reached. The sockets beneath
+# are the host's own, so 127.0.0.1 is the host. No servers: bind, listen and accept are not there.
+#
+# A socket belongs to the Wi-Fi association in which it connected. When that ends, it is broken: ECONNABORTED, which is
+# what lwIP says when the address goes. `settimeout` is in virtual time like everything on the board, and a quarter of a
+# real second is added: the host's scheduler is no part of the network. Addresses are (host, port), as on the chip.
+import io
+import struct
+
+import _link
+import usocket as _native
+from _link import call as _call
+from micropython import const
+from uselect import POLLIN, POLLOUT
+from uselect import poll as _poll
+from usocket import AF_INET, SO_REUSEADDR, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET  # noqa: F401
+
+IPPROTO_TCP = const(6)
+IPPROTO_UDP = const(17)
+IPPROTO_IP = const(0)
+
+_EAGAIN = const(11)
+_ECONNABORTED = const(103)
+_ETIMEDOUT = const(110)
+_EHOSTUNREACH = const(113)
+_EINVAL = const(22)
+_EAI_FAIL = const(-202)  # lwIP's netdb.h
+_SLACK_MS = const(250)
+_STEP_MS = const(100)  # how often a waiting socket looks whether it is still alive
+_LINE = const(64)
+
+
+# The association that holds, or 0.
+def _association():
+    state = struct.unpack(">HBBIbb", _call(b"N?"))
+    return state[3] if state[1] else 0
+
+
+def getaddrinfo(host, port, af=0, type=0, proto=0, flags=0):
+    try:
+        _native.inet_pton(AF_INET, host)
+        numeric = True
+    except OSError:
+        numeric = False
+    if not numeric and not _association():
+        raise OSError(_EAI_FAIL)
+    for found in _native.getaddrinfo(host, port):
+        if found[0] == AF_INET:
+            _, address, port = _native.sockaddr(found[4])
+            return [(AF_INET, type or SOCK_STREAM, proto, "", (_native.inet_ntop(AF_INET, address), port))]
+    raise OSError(_EAI_FAIL)
+
+
+def _sockaddr(address):
+    return _native.getaddrinfo(getaddrinfo(address[0], address[1])[0][4][0], address[1])[0][4]
+
+
+class socket(io.IOBase):
+    def __init__(self, af=AF_INET, type=SOCK_STREAM, proto=0, fileno=None):
+        self._socket = _native.socket(af, type, proto)
+        self._poll = _poll()
+        self._poll.register(self._socket, 0)
+        self._limit_ms = -1  # real ones; -1: none
+        self._association = 0
+
+    def settimeout(self, seconds):
+        if seconds is None:
+            self._limit_ms = -1
+        else:
+            self._limit_ms = int(seconds * 1000 * _link.den / _link.num) + _SLACK_MS if seconds > 0 else 0
+
+    def setblocking(self, flag):
+        self.settimeout(None if flag else 0)
+
+    def setsockopt(self, level, optname, value):
+        self._socket.setsockopt(level, optname, value)
+
+    def fileno(self):
+        return self._socket.fileno()
+
+    def makefile(self, mode="rb", buffering=0):
+        return self
+
+    def connect(self, address):
+        self._begin()
+        target = _sockaddr(address)
+        if self._limit_ms == 0:
+            self._socket.setblocking(False)
+            self._socket.connect(target)
+            return
+        self._socket.settimeout(None if self._limit_ms < 0 else self._limit_ms / 1000)
+        self._socket.connect(target)
+        self._socket.setblocking(False)
+
+    def _begin(self):
+        self._association = _association()
+        if not self._association:
+            raise OSError(_EHOSTUNREACH)
+
+    def _alive(self):
+        if self._association != _association():
+            raise OSError(_ECONNABORTED)
+
+    # Wait for the socket; False: it is not one that waits.
+    def _wait(self, event):
+        left_ms = self._limit_ms
+        self._poll.modify(self._socket, event)
+        while True:
+            self._alive()
+            step_ms = _STEP_MS if left_ms < 0 else min(_STEP_MS, left_ms)
+            if self._poll.poll(step_ms):
+                return True
+            if left_ms >= 0:
+                left_ms -= step_ms
+                if left_ms <= 0:
+                    if self._limit_ms == 0:
+                        return False
+                    raise OSError(_ETIMEDOUT)
+
+    def recv(self, n, flags=0):
+        if not self._wait(POLLIN):
+            raise OSError(_EAGAIN)
+        return self._socket.recv(n)
+
+    # Fill the buffer, as sockets of MicroPython do; less at the end of the data or when nothing more is there yet.
+    def readinto(self, buf, n=-1):
+        view = memoryview(buf)
+        if 0 <= n < len(view):
+            view = view[:n]
+        count = 0
+        while count < len(view):
+            if not self._wait(POLLIN):
+                return count or None
+            data = self._socket.recv(len(view) - count)
+            if not data:
+                break
+            view[count : count + len(data)] = data
+            count += len(data)
+        return count
+
+    def read(self, n=-1):
+        if n >= 0:
+            buffer = bytearray(n)
+            count = self.readinto(buffer)
+            return None if count is None else bytes(memoryview(buffer)[:count])
+        data = b""
+        while True:
+            if not self._wait(POLLIN):
+                return data or None
+            more = self._socket.recv(512)
+            if not more:
+                return data
+            data += more
+
+    def readline(self, n=-1):
+        line = b""
+        while not line.endswith(b"\n") and len(line) != n:
+            if not self._wait(POLLIN):
+                return line or None
+            byte = self._socket.recv(1)
+            if not byte:
+                break
+            line += byte
+        return line
+
+    def send(self, data, flags=0):
+        if not self._wait(POLLOUT):
+            raise OSError(_EAGAIN)
+        return self._socket.send(data)
+
+    def write(self, data, n=-1):
+        view = memoryview(data)
+        if 0 <= n < len(view):
+            view = view[:n]
+        done = 0
+        while done < len(view):
+            if not self._wait(POLLOUT):
+                return done or None
+            done += self._socket.send(view[done:])
+        return done
+
+    def sendall(self, data, flags=0):
+        if self.write(data) != len(data):
+            raise OSError(_EAGAIN)
+
+    def sendto(self, data, address):
+        self._begin()
+        return self._socket.sendto(data, _sockaddr(address))
+
+    def recvfrom(self, n):
+        if not self._wait(POLLIN):
+            raise OSError(_EAGAIN)
+        data, source = self._socket.recvfrom(n)
+        _, address, port = _native.sockaddr(source)
+        return data, (_native.inet_ntop(AF_INET, address), port)
+
+    def close(self):
+        self._socket.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # What TLS and polls ask: 3 poll, 4 close, 10 file number.
+    def ioctl(self, request, argument):
+        if request == 3:
+            self._poll.modify(self._socket, argument)
+            found = self._poll.poll(0)
+            return found[0][1] if found else 0
+        if request == 4:
+            self._socket.close()
+            return 0
+        if request == 10:
+            return self._socket.fileno()
+        return -_EINVAL
