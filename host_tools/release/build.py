@@ -247,10 +247,11 @@ def _write(
     envelope = manifest.encode(release)
     parsed = manifest.decode(envelope)
     lock = files.read(order.lock, LOCK_MAX).decode("utf-8", "replace")
+    parts = entries or (archive.Entry(IMAGES[component], len(image), digest),)
     contents = {
         IMAGES[component]: image,
         MANIFEST: envelope,
-        SBOM: sbom.sbom(release, entries, tools, lock, order.timestamp),
+        SBOM: sbom.sbom(release, parts, tools, lock, order.timestamp),
         DESCRIPTION: describe(parsed, entries),
     }
     with tree.whole(order.out) as beside:

@@ -87,7 +87,7 @@ def sbom(
 
     Args:
         release: what it describes; its text says model and version.
-        entries: the image's files; none for a firmware image.
+        entries: the image's files; for a firmware image, itself.
         tools: what compiled them.
         lock: the text of `requirements.lock`: what the tools themselves stand on.
         timestamp: of the release, or None.
