@@ -72,7 +72,7 @@ def device() -> Iterator[Micropython]:
 
 @pytest.mark.parametrize("name", files())
 def test_check_values_are_made_again(name: str) -> None:
-    assert (VECTORS / name).read_text() == files()[name]
+    assert (VECTORS / name).read_bytes() == files()[name]
 
 
 def test_check_values_by_other_means() -> None:

@@ -1,7 +1,8 @@
 """Check values of manifests and trust lists: what a device takes, and the attacks by name.
 
-`python -m tests.support.update_vectors` writes `tests/vectors/update-v1.json` and `trust-v1.json`; a host test makes
-them again and holds what lies outside the subset (`refused_envelopes.py`, `bad_lists` here) against the device's code.
+`python -m tests.support.update_vectors` writes `update-v1.json`, `trust-v1.json` and `update-longest.suit` into
+`tests/vectors`; a host test makes them again, and holds what lies outside the subset (`refused_envelopes.py`,
+`bad_lists` here) against the device's code.
 """
 
 import json
@@ -24,6 +25,7 @@ from tests.support.envelopes import (
     Wrapped,
     encode,
     envelope,
+    filled,
     key,
     kid,
     manifest,
@@ -39,6 +41,7 @@ from tests.support.envelopes import (
 FOLDER = Path(__file__).resolve().parents[1] / "vectors"
 KEYS = ("r1", "r2", "r3", "r4", "a", "b", "c", "d", "e")
 EXPIRES = 50_000_000
+ENVELOPE_MAX = 4096
 
 
 def taken() -> dict[str, bytes]:
@@ -302,11 +305,15 @@ def written(value: Any) -> str:
     return json.dumps(value, indent=1, ensure_ascii=False) + "\n"
 
 
-def files() -> dict[str, str]:
-    """Name and text of each file."""
-    return {"update-v1.json": written(vectors()), "trust-v1.json": written(trust_vectors())}
+def files() -> dict[str, bytes]:
+    """Name and contents of each file."""
+    return {
+        "update-v1.json": written(vectors()).encode(),
+        "trust-v1.json": written(trust_vectors()).encode(),
+        "update-longest.suit": filled(ENVELOPE_MAX),
+    }
 
 
 if __name__ == "__main__":
-    for name, text in files().items():
-        (FOLDER / name).write_text(text)
+    for name, contents in files().items():
+        (FOLDER / name).write_bytes(contents)
