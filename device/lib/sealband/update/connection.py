@@ -23,7 +23,7 @@ _TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: closed without a farewell
 class Limits:
     # silence_ms: without a byte, and for the connection and the handshake each; rate: bytes a second, averaged over
     # each window_ms; get_ms, download_ms: for one document, one file
-    def __init__(self, silence_ms=20000, window_ms=30000, rate=64, get_ms=120000, download_ms=900000):
+    def __init__(self, silence_ms=30000, window_ms=30000, rate=64, get_ms=120000, download_ms=900000):
         self.silence_ms = silence_ms
         self.window_ms = window_ms
         self.rate = rate

@@ -1,0 +1,147 @@
+# The Wi-Fi link, against a station that behaves as MicroPython's on the ESP32.
+import sys
+
+from sealband.links.base import LinkError
+from sealband.links.wifi import Wifi
+
+SSID = "works"
+KEY = "correct horse"
+CONNECTING, GOT_IP, IDLE = 1001, 1010, 1000
+NO_AP_FOUND, WRONG_PASSWORD = 201, 202
+
+
+class FakeWlan:
+    # up after so many questions; `failure` while it tries; what `faulty` names raises as the driver does
+    def __init__(self, after=3, on=False, failure=CONNECTING, faulty=(), error=OSError("Wifi Internal Error")):
+        self._after = after
+        self._failure = failure
+        self._faulty = faulty
+        self._error = error
+        self._on = on
+        self._trying = on
+        self.calls = []
+
+    def _called(self, *call):
+        self.calls.append(call)
+        if call[0] in self._faulty or call in self._faulty:
+            raise self._error
+
+    def active(self, on=None):
+        if on is not None:
+            self._called("active", on)
+            self._on = on
+            self._trying = False
+        return self._on
+
+    def connect(self, ssid, key):
+        self._called("connect", ssid, key)
+        if not self._on:
+            raise OSError("Wifi Not Started")
+        if self._trying:
+            raise OSError("Wifi Internal State Error")
+        if not (type(ssid) is str and (key is None or type(key) is str)):
+            raise TypeError("can't convert to str")
+        self._trying = True
+
+    def isconnected(self):
+        self._after -= 1
+        return self._on and self._trying and self._after <= 0
+
+    def status(self):
+        return self._failure
+
+    def disconnect(self):
+        self._called("disconnect")
+        if not self._on:
+            raise OSError("Wifi Not Started")
+        self._trying = False
+
+
+def refused(wlan, ssid=SSID, key=KEY, timeout_ms=600):
+    fed = []
+    try:
+        Wifi(wlan).up(ssid, key, timeout_ms, lambda: fed.append(1))
+    except LinkError as error:
+        assert key not in str(error)
+        return fed
+    raise AssertionError("it came up")
+
+
+def test_link_comes_up_and_feeds_the_watchdog_meanwhile():
+    wlan = FakeWlan()
+    fed = []
+    Wifi(wlan).up(SSID, KEY, 5000, lambda: fed.append(1))
+    assert wlan.calls == [("active", False), ("active", True), ("connect", SSID, KEY)]
+    assert len(fed) == 2
+
+
+def test_link_needs_no_watchdog():
+    Wifi(FakeWlan()).up(SSID, KEY, 5000)
+
+
+def test_open_network_is_joined_without_a_key():
+    wlan = FakeWlan()
+    Wifi(wlan).up(SSID, "", 5000)
+    assert wlan.calls[-1] == ("connect", SSID, None)
+
+
+def test_attempt_that_still_goes_on_from_before_a_soft_reset_does_not_stand_in_the_way():
+    wlan = FakeWlan(on=True)
+    Wifi(wlan).up(SSID, KEY, 5000)
+    assert wlan.isconnected()
+
+
+def test_failure_that_the_chip_tries_to_mend_is_waited_for():
+    Wifi(FakeWlan(failure=NO_AP_FOUND)).up(SSID, KEY, 5000)
+
+
+def test_link_that_does_not_come_is_an_error_and_the_radio_is_off():
+    for failure in (CONNECTING, NO_AP_FOUND, WRONG_PASSWORD, IDLE):
+        wlan = FakeWlan(after=1000, failure=failure)
+        fed = refused(wlan)
+        assert 2 <= len(fed) <= 5
+        assert wlan.calls[-1] == ("active", False)
+        assert not wlan.active()
+
+
+def test_driver_that_fails_is_an_error_and_the_radio_is_off():
+    for error in (OSError("Wifi Internal Error"), OSError(-1), RuntimeError("Wifi Unknown Error 0x0101"), ValueError()):
+        for faulty in (("active", True), "connect"):
+            wlan = FakeWlan(faulty=(faulty,), error=error)
+            refused(wlan)
+            assert wlan.calls[-1] == ("active", False)
+
+
+def test_name_that_is_no_text_is_an_error():
+    refused(FakeWlan(), ssid=7)
+
+
+def test_going_down_never_raises():
+    for faulty in ((), ("disconnect",), ("active",), ("disconnect", "active")):
+        for error in (OSError("Wifi Not Started"), RuntimeError("x")):
+            Wifi(FakeWlan(faulty=faulty, error=error)).down()
+    wlan = FakeWlan()
+    link = Wifi(wlan)
+    link.up(SSID, KEY, 5000)
+    link.down()
+    assert not wlan.active()
+    assert ("disconnect",) in wlan.calls
+
+
+class FakeNetwork:
+    STA_IF = 0
+
+    @staticmethod
+    def WLAN(interface):
+        return "station %d" % interface
+
+
+def test_chip_s_own_station_is_taken():
+    before = sys.modules.get("network")
+    sys.modules["network"] = FakeNetwork
+    try:
+        assert Wifi()._wlan == "station 0"
+    finally:
+        sys.modules.pop("network")
+        if before:
+            sys.modules["network"] = before
