@@ -75,11 +75,11 @@ def create(
             raise click.UsageError("--manifest goes with --url")
         assert manifest is not None
         found = published.read(manifest, url, model, trust, now_s)
-    if trust is None:
-        remark("The signatures were not checked; --trust FILE does. Devices do in any case.")
     named = [device_filter(device) for device in devices] or None
     number = rollouts.create(found, named, replace=replace)
     told = _overview(number)[0]
+    if trust is None:
+        remark("The signatures were not checked; --trust FILE does. Devices do in any case.")
     if as_json:
         print_json(told)
         return

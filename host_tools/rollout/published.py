@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid5
 
-from host_tools.release import manifest, verify
+from host_tools.release import files, manifest, verify
 from host_tools.rollout.errors import RolloutError
 from sealwire.update import ENVELOPE_MAX, TRUST_MAX, URL_MAX
 
@@ -17,7 +17,8 @@ MANIFEST_NAME = "manifest.suit"
 
 # the one form of URL that devices fetch; device/lib/sealband/update/address.py says why
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_HOST = rf"(?:(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?|\d{{1,3}}(?:\.\d{{1,3}}){{3}})"
+_OCTET = r"(?:0|[1-9]\d{0,2})"
+_HOST = rf"(?:(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?|{_OCTET}(?:\.{_OCTET}){{3}})"
 _URL = re.compile(rf"https?://({_HOST})(?::([1-9]\d{{0,4}}))?((?:/[A-Za-z0-9._~-]+)+)", re.ASCII)
 
 
@@ -58,10 +59,11 @@ def read(path: Path, url: str, model: str, trust_list: Path | None = None, now_s
 
     Raises:
         RolloutError: it is no manifest, not for this model, not trusted, or the URL is not one that devices fetch.
+        FileRefused: a file is longer than it may be.
         OSError: a file cannot be read.
     """
     check_url(url)
-    envelope = _read(path, ENVELOPE_MAX, "manifest")
+    envelope = files.read(path, ENVELOPE_MAX)
     try:
         parsed = manifest.decode(envelope)
     except manifest.ManifestError as error:
@@ -74,7 +76,7 @@ def read(path: Path, url: str, model: str, trust_list: Path | None = None, now_s
     if not parsed.signatures:
         raise RolloutError("the manifest is not signed", "sign it: sealband release sign")
     if trust_list is not None:
-        _verify(envelope, _read(trust_list, TRUST_MAX, "trust list"), now_s)
+        _verify(envelope, files.read(trust_list, TRUST_MAX), now_s)
     return Published(
         model=model,
         component=release.component.decode("ascii"),
@@ -157,11 +159,3 @@ def _verify(envelope: bytes, trust_list: bytes, now_s: int | None) -> None:
         first = next((rule for rule in report.rules if rule.holds is False), None)
         said = f"{first.name}: {first.text}" if first else "not all of it could be checked"
         raise RolloutError(f"devices would refuse the release: {said}", "see: sealband release verify")
-
-
-def _read(path: Path, length_max: int, what: str) -> bytes:
-    with open(path, "rb") as file:
-        data = file.read(length_max + 1)
-    if len(data) > length_max:
-        raise RolloutError(f"{path} is longer than a {what} may be, {length_max} bytes", f"check that it is a {what}")
-    return data

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.fleet import NOW, T0, Fleet, export, message, models, process, readings, store, telemetry, uplink
+from tests.support.micropython import ROOT
 
 Filter, Reading, Readings = readings.Filter, readings.Reading, readings.Readings
 UNIX_T0 = T0 + 1735689600
@@ -219,3 +220,39 @@ def test_json_keeps_whole_numbers_whole():
     told = json.loads("".join(export.to_json([reading("72"), reading("33.10"), reading("33.00"), reading(None)])))
     assert [json.dumps(one["value"]) for one in told] == ["72", "33.1", "33", "null"]
     assert told[0]["time"] == "2026-09-21T14:03:20Z"
+
+
+def test_update_reports_are_shown_by_name_at_the_time_they_were_heard(fleet: Fleet):
+    wearable = fleet.add()
+    told = [(7, 1, 0), (7, 8, 9), (7, 9, 35), (2, 11, 0), (7, 77, 200), (7, 8, -3)]
+    process(fleet.intake(), *(uplink(wearable.seal(message(3, *report))) for report in told))
+    found = list(reader(fleet).in_order(Filter()))
+    assert [(one.record, one.record_id, one.number) for one in found] == [
+        ("update/accepted", 1, 7),
+        ("update/refused/too_few_signatures", 8, 7),
+        ("update/failed/http_status", 9, 7),
+        ("update/trusted", 11, 2),
+        # no name: the number, and never anything that a device wrote
+        ("update/77/200", 77, 7),
+        ("update/refused/-3", 8, 7),
+    ]
+    assert {one.unix_s for one in found} == {int(NOW)}
+    only = Filter(names=frozenset({readings.record_filter("update")}))
+    assert len(list(reader(fleet).in_order(only))) == 6
+    one_kind = Filter(names=frozenset({readings.record_filter("update/trusted")}))
+    assert [one.number for one in reader(fleet).in_order(one_kind)] == [2]
+    assert '"record": "update/refused/too_few_signatures"' in "".join(export.to_json(found))
+    assert f'"n": "update/accepted", "v": 7, "t": {int(NOW)}' in "".join(export.to_senml(found))
+    assert "update/failed/http_status,7," in "".join(export.to_csv(found))
+
+
+def test_every_state_and_code_has_a_name():
+    """What sealwire numbers, people can read."""
+    from sealwire import names, update
+
+    text = (ROOT / "device/lib/sealwire/update.py").read_text()
+    states, codes = text.partition("# Codes.")[0], text.partition("# Codes.")[2].partition("# Limits")[0]
+    for table, part in ((names.UPDATE_STATES, states), (names.UPDATE_CODES, codes)):
+        numbered = dict(re.findall(r"^([A-Z_]+) = (\d+)", part, re.M))
+        assert {name.lower(): int(number) for name, number in numbered.items()} == {v: k for k, v in table.items()}
+    assert update.CONFIRMED in names.UPDATE_STATES
