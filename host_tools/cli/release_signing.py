@@ -11,7 +11,7 @@ import boards
 from host_tools.cli import CommandFailed
 from host_tools.cli.output import json_option, print_json, remark
 from host_tools.cli.trust import confirm
-from host_tools.release import files, manifest
+from host_tools.release import build, files, manifest
 from host_tools.release import sign as signing
 from host_tools.release import verify as verifying
 from provisioning import signers
@@ -19,9 +19,7 @@ from sealwire.messages import EPOCH_2025
 from sealwire.update import ENVELOPE_MAX, TRUST_MAX
 
 _release = click.argument("release", metavar="FOLDER|FILE", type=click.Path(path_type=Path))
-_image = click.option(
-    "--image", type=click.Path(path_type=Path), help="The image, if it is not app.tar beside the manifest."
-)
+_image = click.option("--image", type=click.Path(path_type=Path), help="The image, if it is not beside the manifest.")
 
 
 @click.command("sign")
@@ -72,13 +70,14 @@ def verify(release: Path, trust_list: Path, image: Path | None, model: str | Non
     if model is not None:
         vendor, class_id = manifest.identifiers(_vendor(model), model)
     folder = release if release.is_dir() else release.parent
-    envelope = files.read(release / signing.MANIFEST if release.is_dir() else release, ENVELOPE_MAX + 1)
-    if image is None and (release.is_dir() or (folder / signing.IMAGE).exists()):
-        image = folder / signing.IMAGE
+    envelope = files.read(release / build.MANIFEST if release.is_dir() else release, ENVELOPE_MAX + 1)
+    beside = _image_beside(folder, envelope)
+    if image is None and beside is not None and (release.is_dir() or beside.exists()):
+        image = beside
     report = verifying.verify(
         envelope,
         files.read(trust_list, TRUST_MAX + 1),
-        files.read(image, signing.IMAGE_MAX) if image else None,
+        files.read(image, build.IMAGE_MAX) if image else None,
         vendor=vendor,
         class_id=class_id,
         now_s=int(time.time()) - EPOCH_2025,
@@ -147,6 +146,14 @@ def _print_lines(rows: Iterable[Sequence[object]]) -> None:
 def _safe(cell: object) -> str:
     # control characters would let a file's text move the cursor of whoever looks at it
     return "".join(c if c.isprintable() else "�" for c in ("–" if cell is None else str(cell)))
+
+
+def _image_beside(folder: Path, envelope: bytes) -> Path | None:
+    """Where the image of a release lies; None if the manifest can't be read, which is then told by its own rule."""
+    try:
+        return folder / build.IMAGES[manifest.decode(envelope).release.component]
+    except manifest.ManifestError:
+        return None
 
 
 def _vendor(model: str) -> str:

@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from host_tools.release import archive, files, manifest
+from host_tools.release.build import DESCRIPTION, IMAGE_MAX, IMAGES, MANIFEST
 from host_tools.release.cose import CoseError, Sign1, sign1
 from provisioning import signers
 from sealwire import manifest as wire
 from sealwire.update import ENVELOPE_MAX
 
-IMAGE_MAX = 16 << 20  # bytes: more than any of the boards' flash
 DESCRIPTION_MAX = 1 << 20
-MANIFEST = "manifest.suit"
-IMAGE = "app.tar"
-DESCRIPTION = "release.json"
 
 
 class SignRefused(Exception):
@@ -97,7 +94,7 @@ def open_release(path: Path, image: Path | None = None) -> Candidate:
             Sign1.from_bytes(encoded)
         except CoseError as error:
             raise SignRefused(f"a signature that is there already is none: {error}") from None
-    image = image or folder / IMAGE
+    image = image or folder / IMAGES[release.component]
     if not image.exists():
         raise SignRefused(
             f"the image {image} is not there, so what would be signed can't be shown", "name it with --image"
@@ -187,11 +184,14 @@ def _compare(says: Mapping[str, Any], parsed: manifest.Parsed, entries: tuple[ar
     release = parsed.release
     assert release.text
     found = {
+        "vendor": release.text.vendor,
         "model": release.text.model,
         "version": release.text.version,
+        "component": release.component.decode(),
         "sequence": release.sequence,
         "digest": release.digest.hex(),
         "size": release.size,
+        "manifest": parsed.manifest_digest.hex(),
         "files": [{"name": entry.name, "size": entry.size, "sha256": entry.sha256.hex()} for entry in entries],
     }
     for field, value in found.items():

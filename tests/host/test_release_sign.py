@@ -155,7 +155,10 @@ def test_image_that_no_device_would_install_is_not_signed(tmp_path: Path, key: s
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("vendor", "other.example"),
         ("model", "other"),
+        ("component", "fw"),
+        ("manifest", "00"),
         ("version", "9"),
         ("sequence", 3),
         ("sequence", "2"),
@@ -225,6 +228,19 @@ def test_key_whose_signature_does_not_verify_adds_nothing(folder: Path):
 
     with pytest.raises(SignRefused, match="does not verify"):
         sign.sign(sign.open_release(folder), Broken())
+
+
+def test_firmware_is_shown_and_signed(tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]):
+    folder = tmp_path / "firmware"
+    folder.mkdir()
+    content = b"\xe9firmware" * 100
+    made = manifest.Release(**{**vars(signed_release.release(content)), "component": b"fw"})
+    (folder / "manifest.suit").write_bytes(manifest.encode(made))
+    (folder / "fw.bin").write_bytes(content)
+    assert cli.run(["sign", str(folder), "--key", key, "--yes"]) == 0
+    assert made.digest.hex() in capsys.readouterr().out
+    (folder / "fw.bin").write_bytes(content + b"x")
+    refused(folder, key, "is not the one that the manifest names", "--yes")
 
 
 @softhsm.needs_softhsm()

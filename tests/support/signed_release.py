@@ -86,11 +86,14 @@ def write(folder: Path, files: dict[str, bytes] | None = None, sequence: int = 2
     (folder / "app.tar").write_bytes(content)
     (folder / "manifest.suit").write_bytes(manifest.encode(made))
     description = {
+        "vendor": VENDOR,
         "model": MODEL,
         "version": version,
+        "component": "app",
         "sequence": sequence,
         "digest": made.digest.hex(),
         "size": made.size,
+        "manifest": manifest.decode(manifest.encode(made)).manifest_digest.hex(),
         "files": [{"name": n, "size": len(c), "sha256": sha256(c).hexdigest()} for n, c in files.items()],
     }
     (folder / "release.json").write_text(json.dumps(description))
