@@ -107,7 +107,7 @@ def test_another_image_than_the_signed_one_is_refused():
         # as long as the signed one: nothing but the digest shows it
         refused(update.IMAGE_DIGEST, images.stored(images.image(files)))
     mounted()
-    refused(update.IMAGE_DIGEST, images.stored(images.image({})))
+    refused(update.ENTRY_REFUSED, images.stored(images.image({})))
 
 
 def test_a_slot_that_does_not_read_back_as_written_is_refused():

@@ -234,6 +234,10 @@ def test_padding_that_is_not_zero_is_refused():
     unpack(bytes(data))
 
 
+def test_an_image_without_a_file_is_refused():
+    assert refused(images.image({})) == update.ENTRY_REFUSED
+
+
 def test_an_image_of_the_right_files_with_other_padding_at_the_end_is_refused():
     data = images.image({"a": b"1"})
     assert refused(data[:2048]) == update.BAD_STREAM

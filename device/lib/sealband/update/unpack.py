@@ -112,6 +112,8 @@ class Unpacker:
     def _header(self, length):
         block = self._block
         if block == self._zeros:
+            if not self._files:
+                raise UpdateRefused(update.ENTRY_REFUSED)  # a slot without a file runs nothing
             self._end = -(-(length + _BLOCK) // update.TAR_RECORD_LEN) * update.TAR_RECORD_LEN
             return
         if block[156] != _FILE:
