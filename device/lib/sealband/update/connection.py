@@ -96,7 +96,8 @@ class Connection:
                 if error.errno != errno.EINPROGRESS:
                     raise
             self._poller.register(self._raw, select.POLLOUT)
-            while not self._connected():
+            # also when the connection is refused; then the first write says so
+            while not self._poller.poll(_STEP_MS):
                 pace.step(0)
             self._poller.modify(self._raw, select.POLLIN)
             pace.fresh()
@@ -105,13 +106,6 @@ class Connection:
                 self._stream = context.wrap_socket(self._raw, server_hostname=host, do_handshake_on_connect=False)
         except (OSError, IndexError, ValueError) as error:
             raise self._failed(error)
-
-    def _connected(self):
-        for _, event in self._poller.poll(_STEP_MS):
-            if event & (select.POLLERR | select.POLLHUP):
-                raise OSError(errno.ECONNREFUSED)
-            return True
-        return False
 
     # Send all of it; the TLS handshake comes first.
     def send(self, data):
