@@ -151,6 +151,9 @@ def last_sequence(folder: Path, board: Board) -> int:
     highest = 0
     for pattern in (MANIFEST, f"*/{MANIFEST}", f"*/*/{MANIFEST}"):
         for path in sorted(folder.glob(pattern)):
+            # what a build or a publication that was killed left behind
+            if any(part.startswith(".") for part in path.relative_to(folder).parts):
+                continue
             release = manifest.decode(files.read(path, ENVELOPE_MAX)).release
             if (release.vendor, release.class_id) == wanted:
                 highest = max(highest, release.sequence)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -221,6 +222,17 @@ def test_too_many_files_and_none_are_refused(tmp_path: Path) -> None:
     tree(tmp_path, {"more": b""})
     with pytest.raises(ImageRefused, match=f"{FILES_MAX + 1} files"):
         app_image(tmp_path)
+
+
+def test_names_for_people_stay_off_the_board_and_no_device_code_asks_for_them(tmp_path: Path) -> None:
+    assert Path("lib/sealwire/names.py") not in sources(ROOT / "device")
+    (tmp_path / "lib" / "sealwire").mkdir(parents=True)
+    for name in ("names.py", "other.py"):
+        (tmp_path / "lib" / "sealwire" / name).write_text("")
+    assert sources(tmp_path) == [Path("lib/sealwire/other.py")]
+    for path in sources(ROOT / "device"):
+        text = (ROOT / "device" / path).read_text()
+        assert not re.search(r"^\s*(from sealwire import .*\bnames\b|(from|import) sealwire\.names)", text, re.M), path
 
 
 def test_progress_names_every_source_once(tmp_path: Path) -> None:

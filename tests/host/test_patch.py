@@ -3,9 +3,11 @@
 import hashlib
 import io
 import random
+import shutil
 import struct
 import tarfile
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,32 @@ def test_device_applies_patch_and_full_image(tmp_path: Path) -> None:
         assert device.call(f"applied({str(tmp_path / 'patch')!r}, {folder!r}, {base_digest!r}, {size})") == digest
         assert device.call(f"inflated({str(tmp_path / 'full')!r}, {size})") == digest
     assert len(make(base, image)) < len(deflate(image)) / 2
+
+
+# what a commit does: a function more, a constant of another value, a module renamed
+CHANGES = [
+    (
+        "lib/sealband/node.py",
+        "\n\ndef added(node, limit=7):\n    return [x for x in node.outbox.keys() if x[0] < limit]\n",
+    ),
+    ("lib/sealband/sampler.py", "\nLIMIT = 4711\n"),
+    ("lib/sealband/crypto/p256.py", "\n\ndef twice(number):\n    return number * 2\n"),
+]
+
+
+def test_patch_of_a_small_change_is_at_most_15_percent_of_the_full_image(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "device", tmp_path / "device", ignore=shutil.ignore_patterns("__pycache__"))
+    versions = []
+    for number in range(len(CHANGES) + 1):
+        compile_tree(tmp_path / "device", tmp_path / "tree", boards.load("LILYGO_T_BEAM"))
+        versions.append(app_image(tmp_path / "tree"))
+        if number < len(CHANGES):
+            name, more = CHANGES[number]
+            with open(tmp_path / "device" / name, "a") as file:
+                file.write(more)
+    for base, image in [*pairwise(versions), (versions[0], versions[-1])]:
+        assert base != image
+        assert len(make(base, image)) <= 0.15 * len(deflate(image))
 
 
 BASE = bytes(range(256)) * 4

@@ -210,6 +210,9 @@ def test_releases_of_other_models_do_not_count(tmp_path: Path) -> None:
 def test_previous_folder_that_is_not_there_or_damaged_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         last_sequence(tmp_path / "nothing", BOARD)
+    (tmp_path / ".one-killed").mkdir()
+    (tmp_path / ".one-killed" / "manifest.suit").write_bytes(b"half")
+    assert last_sequence(tmp_path, BOARD) == 0
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "manifest.suit").write_bytes(b"damaged")
     with pytest.raises(ManifestError):

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,16 @@ def test_failure_while_writing_leaves_no_part_of_a_release(tmp_path: Path, monke
     assert tree(tmp_path / "www") == before
     monkeypatch.setattr(os, "rename", real)
     put(tmp_path / "www", tmp_path / "two")
+
+
+def test_two_publications_at_once_follow_one_another(tmp_path: Path) -> None:
+    folders = [release(tmp_path / str(sequence), sequence) for sequence in (1, 2, 3, 4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda folder: put(tmp_path / "www", folder), folders))
+    index = json.loads((tmp_path / "www" / INDEX).read_text())
+    assert [one["sequence"] for one in index["releases"]] == [1, 2, 3, 4]
+    listed = {one["path"] for entry in index["releases"] for one in entry["files"]}
+    assert listed == set(tree(tmp_path / "www")) - {INDEX}
 
 
 # what is added to a published release
