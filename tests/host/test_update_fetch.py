@@ -204,6 +204,20 @@ def test_206_for_another_range_starts_anew(device: Fetcher, content_range: str |
     assert (tmp_path / "f").read_bytes() == IMAGE
 
 
+@pytest.mark.parametrize("length", [0, 49_899, 49_901, 50_000])
+def test_206_whose_length_is_not_its_range_s_starts_anew(device: Fetcher, length: int, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"x" * 100)
+
+    def script(peer: Peer, request: Request) -> None:
+        if request.start is None:
+            peer.send(answer("200 OK", IMAGE))
+        else:
+            peer.send(answer("206 Partial Content", bytes(length), "Content-Range: bytes 100-49999/50000"))
+
+    assert download(device, script, tmp_path / "f").value == len(IMAGE)
+    assert (tmp_path / "f").read_bytes() == IMAGE
+
+
 def test_206_with_two_ranges_is_refused(device: Fetcher, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(IMAGE[:100])
     good = "Content-Range: bytes 100-49999/50000"
