@@ -129,6 +129,9 @@ class Commands:
         """What may be sent to these devices now, oldest first, and what was sent too often: that has failed.
 
         The rows are locked until the transaction ends. Devices that are to be synced first are left out.
+
+        Args:
+            devices: of which a new frame was stored in this transaction.
         """
         now_ms = self._now_ms()
         rest_ms = int(REPEAT_S * 1000)
@@ -139,10 +142,8 @@ class Commands:
             # a clock that was put back must not hold a command up
             Q(sent_at_ms__lte=now_ms - rest_ms) | Q(sent_at_ms__gt=now_ms)
         )
-        contacts = {
-            contact.device_id: contact
-            for contact in Contact.objects.select_for_update().filter(device_id__in=concerned).order_by("device_id")
-        }
+        # no other worker changes these meanwhile: who sent something new was noted in this transaction
+        contacts = Contact.objects.in_bulk(concerned)
         found: defaultdict[int, list[Command]] = defaultdict(list)
         ended: list[Ended] = []
         for row in waiting.select_for_update(of=("self",)).select_related("device").order_by("device_id", "pk"):
@@ -259,7 +260,7 @@ def _with_open(devices: Collection[int]) -> set[int]:
 
 def _may_follow(contact: Contact | None, row: Command, now_ms: int) -> bool:
     """Whether a command may be the next answer: it never follows another, and a sync goes before it."""
-    if contact is None or contact.commanded or not contact.synced_at_ms:
+    if contact is None or contact.commanded:
         return False
     return now_ms - contact.synced_at_ms <= SYNC_FIRST_S * 1000 or contact.synced_at_ms > row.created_at_ms
 

@@ -112,6 +112,21 @@ def test_report_of_one_device_moves_no_other(fleet: RolloutFleet):
     assert (victim_row.state, victim_row.reason) == ("ordered", "")
 
 
+def test_report_in_one_batch_with_another_devices_moves_its_own(fleet: RolloutFleet):
+    victim, attacker = fleet.wear(), fleet.wear()
+    fleet.rollouts.create(release())
+    for board in (victim, attacker):
+        until_ordered(board)
+    frames = [
+        victim.wearable.seal(victim.report(update.FETCHED)),
+        attacker.wearable.seal(attacker.report(update.ROLLED_BACK, update.TRIAL_FAILED)),
+        attacker.wearable.seal(attacker.status(99)),
+    ]
+    process(fleet.server, *(victim.over_lora(frame) for frame in frames))
+    assert fleet.state(victim) == "installing"
+    assert fleet.state(attacker) == "newer"
+
+
 def test_report_of_a_device_that_is_not_in_the_rollout_puts_it_into_none(fleet: RolloutFleet):
     member, stranger = fleet.wear(), fleet.wear()
     number = fleet.rollouts.create(release(), [member.wearable.eui])

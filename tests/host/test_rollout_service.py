@@ -456,7 +456,7 @@ def test_an_observer_that_fails_costs_no_readings(fleet: RolloutFleet, caplog: p
 
     class Broken:
         def follow(self, _told, _ended):
-            RolloutDevice.objects.update(reason="half done")
+            RolloutDevice.objects.update(endings=99)
             raise ZeroDivisionError
 
         def keep_house(self):
@@ -468,6 +468,7 @@ def test_an_observer_that_fails_costs_no_readings(fleet: RolloutFleet, caplog: p
     board.send(board.report(update.VERIFIED))
     assert Frame.objects.count() == 1
     assert "an observer failed" in caplog.text
+    assert RolloutDevice.objects.get().endings == 0
     assert fleet.state(board) == "installing"
 
 
