@@ -18,11 +18,11 @@ _INLINE_MAX = 128  # cache size, four times the 32 bytes that MicroPython reads 
 _FOLDER = 2
 _FOLDER_ENTRIES = 32
 
-# superblock and root 4; the folders slots, update, outbox, lib, lib/sealboot 10; what boots 8; the boot record's halves
-# 2; trust list, provisioned file 2; the job, its copy while it is written, the last one 3; copies on write 5
-_FIXED = 34
-# about a hundred frames; a board that has more of them queued drops telemetry, or takes the update later
-_OUTBOX = 16
+# superblock and root 4; the folders slots, update, outbox, lib, lib/sealboot 10; what boots 7; the boot record's halves
+# 2; trust list, provisioned file 2; the job, its copy while it is written, the last one 3; copies on write 3
+_FIXED = 31
+# about a hundred LoRa frames; a board that has more of them queued drops telemetry, or takes the update later
+_OUTBOX = 14
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Room:
 
 
 def room(file_system: Partition) -> Room:
-    """The room in a partition: of nine parts of what is free, a slot has four, and the download one."""
+    """The room in a partition: of twenty parts of what is free, a slot has nine, and the download two."""
     free = max(0, file_system.size // BLOCK - _FIXED - _OUTBOX)
-    return Room(slot=4 * free // 9, download=free // 9, image=file_system.size // 3)
+    return Room(slot=9 * free // 20, download=free // 10, image=file_system.size // 3)
 
 
 def file_blocks(size: int) -> int:
