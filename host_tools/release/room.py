@@ -41,9 +41,9 @@ class Room:
 
 
 def room(file_system: Partition) -> Room:
-    """The room in a partition: of twenty parts of what is free, a slot has nine, and the download two."""
+    """The room in a partition: of nine parts of what is free, a slot has four, and the download one."""
     free = max(0, file_system.size // BLOCK - _FIXED - _OUTBOX)
-    return Room(slot=9 * free // 20, download=free // 10, image=file_system.size // 3)
+    return Room(slot=4 * free // 9, download=free // 9, image=file_system.size // 3)
 
 
 def file_blocks(size: int) -> int:
