@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from host_tools.release import archive as release_archive
 from host_tools.release import patch as release_patch
 from sealwire import update
-from tests.support import images, patches
+from tests.support import images, patches, slot_board
 from tests.support.micropython import Micropython
 
 PROGRAM = """
@@ -279,3 +279,24 @@ def test_a_patch_with_an_error_does_what_it_does_on_the_host_or_is_refused_by_bo
         assert got == release_patch.apply(old, patch)
     except release_patch.PatchError:
         assert got in (update.PATCH_OUTSIDE, update.BAD_STREAM)
+
+
+# --- the device's own tree, in the heap of the smallest chip
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> slot_board.SlotBoard:
+    return slot_board.make(tmp_path_factory.mktemp("board"))
+
+
+@pytest.mark.parametrize("patched", [False, True], ids=["full image", "patch"])
+def test_manifest_is_verified_and_image_installed_in_64_kib(board: slot_board.SlotBoard, patched: bool) -> None:
+    assert len(board.image) >= 100_000
+    board.install("64wK", patched)
+    assert archive(on_disk(board.root / "slots" / "b")) == board.image
+    assert archive(on_disk(board.root / "slots" / "a")) == board.base
+
+
+def test_a_heap_that_is_much_too_small_is_noticed(board: slot_board.SlotBoard) -> None:
+    with pytest.raises(slot_board.InstallFailed, match="MemoryError"):
+        board.install("44wK", True)

@@ -11,6 +11,7 @@ from sealboot import image
 from sealwire import update
 
 _BLOCK = const(512)
+_XOR = const(128)  # bytes at once: each costs four numbers on the heap
 _ENTRY = ">IIB"  # where a file's header lies in the image, the file's length, its name's length; then its name
 _ENTRY_LEN = const(9)
 _NUMBER_MAX = const(5)  # bytes
@@ -22,19 +23,24 @@ class Base:
     def __init__(self, folder):
         self._folder = folder
         self._zeros = bytes(_BLOCK)
-        self._index = bytearray()
+        # its length is found first: a block that grows leaves holes in a heap that is nearly full
+        length = 0
+        for name, _ in image.files(folder):
+            length += _ENTRY_LEN + len(name)
+        self._index = bytearray(length)
         self._file = None
-        self._open_name = None
         self._start = self._size = self._stop = 0  # of the file that was read last
         self._name = ""
+        self._next = 0  # where the index goes on after it
         self._head = None
         self.position = 0
-        at = 0
+        at = self._last = 0
         for name, size in image.files(folder):
-            self._index += struct.pack(_ENTRY, at, size, len(name)) + name.encode()
-            at += _BLOCK + size + -size % _BLOCK
-        self._last = at
-        self.length = -(-(at + 2 * _BLOCK) // update.TAR_RECORD_LEN) * update.TAR_RECORD_LEN
+            struct.pack_into(_ENTRY, self._index, at, self._last, size, len(name))
+            at += _ENTRY_LEN + len(name)
+            self._index[at - len(name) : at] = name.encode()
+            self._last += _BLOCK + size + -size % _BLOCK
+        self.length = -(-(self._last + 2 * _BLOCK) // update.TAR_RECORD_LEN) * update.TAR_RECORD_LEN
 
     # Fill a view with what comes next; the caller keeps within `length`.
     def readinto(self, view):
@@ -78,19 +84,19 @@ class Base:
         self.position += count
         return count
 
-    # The file that the position lies in.
+    # The file that the position lies in: as a rule the next one.
     def _find(self):
         self.close()
         self._head = None
-        at = 0
+        at = self._next if self.position >= self._stop else 0
         while True:
             self._start, self._size, name_len = struct.unpack_from(_ENTRY, self._index, at)
-            at += _ENTRY_LEN
+            at += _ENTRY_LEN + name_len
             self._stop = self._start + _BLOCK + self._size + -self._size % _BLOCK
             if self.position < self._stop:
-                self._name = bytes(self._index[at : at + name_len]).decode()
+                self._name = bytes(self._index[at - name_len : at]).decode()
+                self._next = at
                 return
-            at += name_len
 
 
 # Write the image that the patch in `reader` makes of a folder. `reader.readinto(view)` fills the view or raises,
@@ -167,8 +173,11 @@ class _Work:
             if delta == self._zeros or (len(delta) < _BLOCK and not any(delta)):
                 self._out.write(old)
             else:
-                number = int.from_bytes(delta, "little") ^ int.from_bytes(old, "little")
-                self._out.write(number.to_bytes(len(delta), "little"))
+                for at in range(0, len(delta), _XOR):
+                    piece = delta[at : at + _XOR]
+                    number = int.from_bytes(piece, "little") ^ int.from_bytes(old[at : at + _XOR], "little")
+                    old[at : at + _XOR] = number.to_bytes(len(piece), "little")
+                self._out.write(old)
             if self._feed:
                 self._feed()
 

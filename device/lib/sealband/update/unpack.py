@@ -27,7 +27,7 @@ class Unpacker:
         self._folder = folder
         self._feed = feed
         self._block = memoryview(bytearray(_BLOCK))  # the header that comes in
-        self._zeros = bytes(_BLOCK)
+        self._zeros = memoryview(bytes(_BLOCK))
         self._filled = 0  # of that header
         self._left = 0  # of a file's contents
         self._padding = 0  # after them
