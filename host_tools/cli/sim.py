@@ -6,8 +6,9 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -60,6 +61,14 @@ def group() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Compile this folder of device code and put it into the flash first.",
 )
+@click.option(
+    "--tree",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Put this folder into the flash as it is, in place of everything there.",
+)
+@click.option(
+    "--wifi", nargs=2, metavar="SSID KEY", help="There is an access point; the board reaches what this host does."
+)
 @click.option("--ether", type=HostPort(), help="The radio medium, as `sealband sim ether` prints it.")
 @click.option("--heap", default="80wK", show_default=True, help="As MicroPython's -X heapsize=.")
 @click.option("--seed", type=int, help="Of the wearer; default: made from the name.")
@@ -69,7 +78,7 @@ def group() -> None:
     help="Virtual seconds a real second; default: the clock in SEALBAND_SIM_CLOCK, or 1.",
 )
 @click.option("--link", type=click.Path(path_type=Path), help="Make this symbolic link to the serial port.")
-@click.option("--control", is_flag=True, help="Take on, cut, reset or stop, one a line, from standard input.")
+@click.option("--control", is_flag=True, help="Take on, cut, reset, wifi-up, wifi-down or stop from standard input.")
 @click.option("--quiet", is_flag=True, help="Do not print the board's console.")
 @json_option
 def board(
@@ -78,6 +87,8 @@ def board(
     mac: bytes | None,
     definition: str,
     device: Path | None,
+    tree: Path | None,
+    wifi: tuple[str, str] | None,
     ether: tuple[str, int] | None,
     heap: str,
     seed: int | None,
@@ -88,6 +99,8 @@ def board(
     as_json: bool,
 ) -> None:
     """Run a virtual board until stopped: MicroPython on a serial port, flash and NVS kept in DIRECTORY."""
+    if device is not None and tree is not None:
+        raise click.UsageError("--install and --tree both fill the flash: name one")
     called = name or directory.resolve().name
     digest = hashlib.sha256(called.encode()).digest()
     clock = SimClock.from_environment() if speed is None else SimClock.start(speed)
@@ -115,8 +128,13 @@ def board(
             adc=fitted.adc,
             ether=ether,
             heap=heap,
+            layout=described.flash_layout(),
+            chip=described.chip,
+            wifi={"ssid": wifi[0], "key": wifi[1]} if wifi else None,
             on_line=None if quiet else show,
         )
+        if tree is not None:
+            virtual.install(tree, clean=True)
         if device is not None:
             with TemporaryDirectory() as folder:
                 compile_tree(device, Path(folder) / "tree", described)
@@ -133,7 +151,14 @@ def board(
 
 
 def _control(virtual: VirtualBoard, stopping: threading.Event) -> None:
-    verbs = {"on": virtual.power_on, "cut": virtual.power_cut, "reset": virtual.reset, "stop": stopping.set}
+    verbs: dict[str, Callable[[], None]] = {
+        "on": virtual.power_on,
+        "cut": virtual.power_cut,
+        "reset": virtual.reset,
+        "wifi-up": partial(setattr, virtual, "wifi_up", True),
+        "wifi-down": partial(setattr, virtual, "wifi_up", False),
+        "stop": stopping.set,
+    }
     for line in sys.stdin:
         verb = verbs.get(line.strip())
         if verb is None:

@@ -129,6 +129,29 @@ def test_code_left_running_by_a_killed_mpremote_is_interrupted(mpremote: Mpremot
     assert mpremote("resume", "exec", "print('free')") == "free\n"
 
 
+def test_board_that_runs_in_a_slot_takes_files_and_code(tmp_path: Path) -> None:
+    slot = tmp_path / "slot"
+    (slot / "slots" / "a").mkdir(parents=True)
+    (slot / "slots" / "a" / "main.py").write_text("import os\n" + BUSY.replace("'busy'", "'busy', os.getcwd()"))
+    (tmp_path / "f.txt").write_text("kept\n")
+    board = scripted(tmp_path / "board", "print('root')", boot="import os\nos.chdir('/slots/a')")
+    board.install(slot)
+    with board:
+        board.wait_for("busy /slots/a")
+        mpremote = Mpremote(board.port)
+        assert mpremote("resume", "exec", "import os; print(os.getcwd())") == "/slots/a\n"
+        mpremote("resume", "fs", "cp", str(tmp_path / "f.txt"), ":/f.txt")
+        assert mpremote("resume", "fs", "cat", ":/f.txt") == "kept\n"
+        assert "main.py" in mpremote("resume", "fs", "ls", ":/slots/a")
+        assert "f.txt" in mpremote("resume", "fs", "ls", ":/")
+        # without resume: a soft reset, boot.py, no main.py
+        assert mpremote("exec", "import os, sys; print(os.getcwd(), 'main' in sys.modules)") == "/slots/a False\n"
+        mark = board.line_count
+        board.type("\x04")
+        board.wait_for("busy /slots/a", after=mark)
+        assert not any(line == "root" for line in board.log)
+
+
 def test_reset_by_mpremote_is_one_on_the_board(busy: VirtualBoard, mpremote: Mpremote) -> None:
     starts, mark = busy.starts, busy.line_count
     mpremote("resume", "reset")
@@ -201,3 +224,38 @@ def test_command_line_runs_a_board_until_interrupted(tmp_path: Path) -> None:
         process.wait()
     assert process.returncode == 0, errors
     assert not link.is_symlink()
+
+
+def test_command_line_puts_a_tree_into_the_flash_and_switches_wifi(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "main.py").write_text("""
+import network, time
+wlan = network.WLAN()
+wlan.active(True)
+wlan.connect("home", "key")
+for wanted in (True, False):
+    while wlan.isconnected() != wanted:
+        time.sleep_ms(50)
+    print("connected", wanted)
+""")
+    sealband = str(Path(sys.executable).with_name("sealband"))
+    command = [sealband, "sim", "board", str(tmp_path / "band"), "--tree", str(tmp_path / "tree"), "--speed", "10"]
+    process = subprocess.Popen(
+        [*command, "--wifi", "home", "key", "--control"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "connected True\n"
+        process.stdin.write("wifi-down\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "connected False\n"
+        _, errors = process.communicate("stop\n", timeout=10)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, errors
