@@ -250,7 +250,9 @@ class Intake:
         """What new messages say of commands and releases: receipts are settled, the rest is for the observers."""
         told: list[Told] = []
         receipts: list[tuple[int, int, int, int]] = []
-        for one in sorted(first, key=lambda one: one.row.number):
+        # readings say nothing of either, and are nearly all there is
+        telling = [one for one in first if isinstance(one.message, Receipt | Status | UpdateReport)]
+        for one in sorted(telling, key=lambda one: one.row.number):
             row, message = one.row, one.message
             if isinstance(message, Receipt):
                 receipts.append((row.device, row.epoch, message.downlink_ctr, message.code))

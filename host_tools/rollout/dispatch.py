@@ -76,7 +76,7 @@ class Dispatch:
                     orders.append(Order(device.pk, bytes(device.eui), UPDATE, plaintext))
             for pk, command in self._commands.queue(orders).items():
                 ordered[pk].command_id = command
-            RolloutDevice.objects.bulk_update(chunk, [*progress.FIELDS, "command"], batch_size=100)
+            progress.save(chunk)
         return len(chunk), len(orders)
 
     def join(self) -> int:

@@ -1,9 +1,23 @@
 """Rows of devices in rollouts ⇄ what the plan decides about."""
 
+from collections.abc import Iterable
+
+from django.db import connection
+
 from host_tools.rollout.models import RolloutDevice
 from host_tools.rollout.plan import Progress, State
 
-FIELDS = ("state", "reason", "orders", "next_at_ms", "changed_at_ms")
+_COLUMNS = (
+    "state",
+    "reason",
+    "orders",
+    "endings",
+    "command_id",
+    "next_at_ms",
+    "told_epoch",
+    "told_ctr",
+    "changed_at_ms",
+)
 
 
 def of(row: RolloutDevice) -> Progress:
@@ -22,3 +36,14 @@ def put(row: RolloutDevice, progress: Progress, now_ms: int) -> bool:
     row.orders = progress.orders
     row.next_at_ms = None if progress.next_at is None else int(progress.next_at * 1000)
     return moved
+
+
+def save(rows: Iterable[RolloutDevice]) -> None:
+    """Write what changes of rows that are there."""
+    places = ", ".join(f"{column} = %s" for column in _COLUMNS)
+    with connection.cursor() as cursor:
+        # a large fleet is ordered in one go, and Django's bulk_update takes ten times as long
+        cursor.executemany(
+            f"UPDATE {RolloutDevice._meta.db_table} SET {places} WHERE id = %s",  # noqa: S608 no input in it
+            [[*(getattr(row, column) for column in _COLUMNS), row.pk] for row in rows],
+        )

@@ -74,8 +74,7 @@ class Tracker:
             # who reports has the order, whatever became of the receipt: it is not to be sent again
             reached = [row.command_id for row in rows if State(row.state) not in (State.WAITING, State.ORDERED)]
             withdraw(Command.objects.filter(pk__in=[pk for pk in reached if pk is not None]), int(now * 1000))
-            fields = [*progress.FIELDS, "endings", "told_epoch", "told_ctr"]
-            RolloutDevice.objects.bulk_update(rows, fields, batch_size=100)
+            progress.save(rows)
         finish({row.rollout_id for row in rows if State(row.state) in plan.ENDED}, int(now * 1000))
 
     def _rows(self, told: Sequence[Told], ended: Sequence[Ended]) -> list[RolloutDevice]:
