@@ -15,9 +15,11 @@ from device import slots
 from sealband.update import install as module
 from sealband.update import stream
 from sealband.update.install import install, remove
+from sealband.update.refused import UpdateRefused
 from sealband.update.unpack import Unpacker
 from sealboot import image, record, switch
 from sealboot import slots as boot
+from sealwire import update
 
 TIMEOUT_S = 600
 
@@ -152,6 +154,27 @@ def test_two_cuts_of_a_patch_install_the_second_while_it_recovers_each_torn_in_e
     cuts = swept(world(True, *HELD), True, TEARS, 2)
     print("patch install: %d pairs of cuts and single ones" % cuts)
     assert cuts > 3000
+
+
+def test_one_cut_at_every_operation_of_an_install_that_is_refused_torn_in_every_way():
+    # a delivery that leads to another image than the signed one, which shows only when the slot is read back
+    def refused(manifest, path, patched, folder):
+        slots.delivered(images.squeezed(images.image({"lib/m.mpy": b"2" * 600, "main.py": b"3\n"})))
+        try:
+            install(manifest, path, patched, folder)
+        except UpdateRefused as error:
+            assert error.code in (update.IMAGE_DIGEST, update.FLASH_FAILED), error.code
+
+    def goes_on(board):
+        assert check(board).trial == record.NONE, "on trial"
+        board.mount()
+        slots.delivered(FULL)
+        unmount()
+        ends(False)(board)
+
+    cuts = sum([sweep(world(False, *idle), runs(refused, False), goes_on) for idle in (EMPTY, HELD)])
+    print("refused install: %d cuts" % cuts)
+    assert cuts > 150
 
 
 def test_two_cuts_over_an_idle_slot_that_is_empty_or_was_left_behind():

@@ -65,8 +65,8 @@ def _unpack(manifest, path, patched, base, slot, feed):
             if patched:
                 from sealband.update import patch
 
-                # numbers and runs: a patch that inflates to more than this is none
-                reader = stream.Reader(file, 2 * manifest.size + 4096)
+                # every step costs time, and at least three bytes: a patch of many empty ones ends here
+                reader = stream.Reader(file, manifest.size + manifest.size // 4 + 1024)
                 patch.apply(reader, base, sealboot.digest, manifest.size, out, feed)
             else:
                 reader = stream.Reader(file, manifest.size)
