@@ -29,6 +29,9 @@ COMMANDS = {
     "gateway": "Serve LoRa packet forwarders.",
     "ingest": "Open frames and store readings.",
     "readings": "Show and export readings.",
+    "release": "Build, sign, verify, publish and serve releases.",
+    "trust": "Keys, and the list of who may sign releases.",
+    "rollout": "Bring a release onto devices, and watch it.",
     "sim": "Virtual boards and the radio medium.",
     "demo": "Two virtual wearables, from the factory to their readings.",
 }

@@ -184,7 +184,7 @@ def test_a_signing_key_that_others_can_read_and_unknown_kinds_are_refused(tmp_pa
     path.chmod(0o640)
     with pytest.raises(signers.SignerError, match="others can read"):
         signers.open_signer(f"file:{path}")
-    for uri in ("pkcs11:token=a", "http://x", str(path), "", ":", "file"):
+    for uri in ("pkcs12:token=a", "http://x", str(path), "", ":", "file"):
         with pytest.raises(signers.SignerError, match="no scheme that is known"):
             signers.open_signer(uri)
 

@@ -41,7 +41,7 @@ def public_key(private):
 # the x coordinate of the shared point, 32 bytes: to be put through HKDF, never to be used as a key
 def ecdh(private, public):
     k = _scalar(private)
-    x, y = _point(public)
+    x, y = point(public)
     x, y = _multiply(k, _odd_multiples(x, y))
     return x.to_bytes(_LEN, "big")
 
@@ -72,7 +72,7 @@ def verify(public, digest, signature):
     if not (0 < r < _N and 0 < s < _N):
         return False
     try:
-        x, y = _point(public)
+        x, y = point(public)
     except P256Error:
         return False
     s = _inverse(s, _N)
@@ -105,7 +105,7 @@ def _scalar(private):
 
 
 # the curve has prime order, so every point on it but infinity, which has no such encoding, will do
-def _point(public):
+def point(public):
     public = _exactly(public, 2 * _LEN + 1, "public key")
     if public[0] != 4:
         raise P256Error("public key is not an uncompressed point")

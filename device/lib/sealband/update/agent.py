@@ -106,11 +106,11 @@ def _link_up(site, feed):
 
 def _pull(work, site, now_s, feed):
     source = fetch.Source(site.origins, site.ca, feed=feed)
-    held = _trust(work, source, now_s)
+    held = _trust(work, source)
     if not work.sequence:
         work.phase = job.ENDED
         return
-    if held.expires is not None and now_s > held.expires:
+    if held.expired(now_s):
         raise UpdateRefused(wire.TRUST_EXPIRED)
     order = _manifest(work, site, source, held)
     del held
@@ -128,7 +128,7 @@ def _pull(work, site, now_s, feed):
 
 
 # Take every newer trust list that is there, one version after the other; what holds in the end.
-def _trust(work, source, now_s):
+def _trust(work, source):
     path = job.path("trust")
     try:
         held = trust.load(path)
@@ -143,7 +143,8 @@ def _trust(work, source, now_s):
                 break
             raise
         try:
-            payload = trust.rotate(held, signed, now_s)
+            # also one that has expired: another may follow it, and what holds in the end is looked at
+            payload = trust.rotate(held, signed)
         except UpdateRefused as error:
             # whoever serves the files could put anything here: the list that holds goes on holding
             work.note(wire.REFUSED, error.code, held.version + 1)

@@ -76,7 +76,10 @@ def _has(job):
     last, held = jobs.load("last"), record.load(jobs.SLOTS)
     if not held or not last or not job.sequence or last.digest != job.digest:
         return False
-    return job.sequence <= (held.firmware_floor if last.firmware else held.floor)
+    if last.firmware:
+        return job.sequence <= held.firmware_floor
+    # confirmed once, and not given up for damage since
+    return job.sequence <= held.floor and sealboot.sequence == job.sequence
 
 
 class Duty:

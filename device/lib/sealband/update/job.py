@@ -80,8 +80,7 @@ def tidy(keep=()):
         os.mkdir(FOLDER)
     except OSError:
         pass  # it is there
-    for entry in os.ilistdir(FOLDER):
-        name = entry[0]
+    for name in os.listdir(FOLDER):
         if name.endswith(TEMPORARY) or (name[-5:] in (".full", "patch") and name not in keep):
             try:
                 os.remove(path(name))

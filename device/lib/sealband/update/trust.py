@@ -168,7 +168,7 @@ def _keys(keys):
             raise UpdateRefused(codes.TRUST_MALFORMED)
         seen.append(key[:32])
         try:
-            p256._point(b"\x04" + key)
+            p256.point(b"\x04" + key)
         except p256.P256Error:
             raise UpdateRefused(codes.TRUST_MALFORMED)
     return keys
