@@ -17,7 +17,6 @@ from sealband.update.head import FetchError
 from sealwire import update as wire
 
 _STEP_MS = const(250)
-_TLS_EOF = const(-0x7280)  # MBEDTLS_ERR_SSL_CONN_EOF: closed without a farewell
 
 
 class Limits:
@@ -77,7 +76,6 @@ class Connection:
         self._raw = None
         self._stream = None
         self._secure = False
-        self._ready = False  # the first byte of ours went out; for TLS, the server is who it says it is
         self._one = bytearray(1)
 
     # Connect. context: for TLS, with the CA that must have signed the server's certificate for this host.
@@ -120,7 +118,6 @@ class Connection:
                 sent += count
             else:
                 self._poller.poll(_STEP_MS)
-        self._ready = True
         self._pace.fresh()
 
     # Bytes that came, at least one, into a memoryview; 0: the server closed.
@@ -157,9 +154,10 @@ class Connection:
                 pass  # it is gone
         self._stream = self._raw = None
 
-    # mbedtls speaks in negative numbers, and in ValueErrors of a certificate; what the socket said is positive.
+    # mbedtls speaks in negative numbers, and in ValueErrors of a certificate; what the socket said is positive. The end
+    # of a TCP connection is an error in the handshake only; later, with or without a farewell, it reads as the end.
     def _failed(self, error):
         number = error.errno if type(error) is OSError else -1
-        if self._secure and type(number) is int and number < 0 and not (self._ready and number == _TLS_EOF):
+        if self._secure and type(number) is int and number < 0:
             return FetchError(wire.TLS_REFUSED)
         return FetchError(wire.UNREACHABLE)
