@@ -4,6 +4,7 @@ import machine
 import sealboot
 from sealband import store
 
+FOLDER = "/update"
 _PAUSE_MS = 10000
 
 
@@ -19,30 +20,50 @@ def main():
     if records.load(store.CHAIN) is None:
         print("sealband: not enrolled")
         return
-    if sealboot.index <= 1 and not sealboot.trial:
-        work = update_due()
-        if work:
-            from sealband.update import agent
-
-            agent.run(work, machine, records.load_number(store.CLOCK) or 0)
-    run(records)
+    wait_s, on_trial = None, False
+    if sealboot.index <= 1:
+        wait_s, on_trial = update(records)
+    run(records, wait_s, on_trial)
 
 
-# The update that this start is for, or None.
-def update_due():
+# What there is to do about an update comes first, in a start of its own that ends with a reset. Else: in how many
+# seconds the node is to start the board anew for one, or None; and whether this code or firmware is on trial.
+def update(records):
     import os
 
+    from sealband.crypto import cbor
+
     try:
-        os.stat("/update/job")
+        files = os.listdir(FOLDER)
     except OSError:
-        return None
-    from sealband.update import job
+        files = ()
+    healthy = "healthy" in files
+    if sealboot.trial and not healthy:
+        return None, True
+    if "trial" in files and not healthy and sealboot.watchdog_s:
+        # a firmware: on trial if it is the one that runs
+        from esp32 import Partition
 
-    work = job.load()
-    return work if work and work.phase == job.GO else None
+        label = cbor.decode(read("trial"))[1]
+        if label and label == Partition(Partition.RUNNING).info()[4]:
+            return None, True
+    if "wait" in files and "order" not in files:
+        wait_s = cbor.decode(read("wait"))
+        os.remove(FOLDER + "/wait")
+        return wait_s, False
+    if sealboot.trial or sealboot.outcome[0] or "order" in files or "job" in files:
+        from sealband.update import duty
+
+        duty.run(machine)
+    return None, False
 
 
-def run(records):
+def read(name):
+    with open(FOLDER + "/" + name, "rb") as file:
+        return file.read()
+
+
+def run(records, wait_s, on_trial):
     import app
     import board
 
@@ -63,6 +84,8 @@ def run(records):
         watchdog=watchdog,
         reset_cause=machine.reset_cause(),
         reset=machine.reset,
+        restart_s=wait_s,
+        on_trial=on_trial,
     )
     print("sealband: running as", chain.eui.hex())
     if application.deep_sleep:

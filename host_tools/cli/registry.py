@@ -16,7 +16,7 @@ from provisioning.registry import vault as vaults
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 # the store of frames lies in the same database
-APPS = ("host_tools.ingest",)
+APPS = ("host_tools.ingest", "host_tools.rollout")
 DEFAULT_DATABASE = "sealband.db"
 DEFAULT_KEY_FILE = "sealband.key"
 DEFAULT_SIGNER = "file:sealband-batches.pem"

@@ -1,4 +1,4 @@
-"""A whole installation in one process: registry, broker, radio medium, gateway, bridge and ingest, for boards to join.
+"""A whole installation in one process: registry, releases, broker, radio medium, gateway, ingest, for boards to join.
 
 Puts the real parts together and takes them apart again, whatever happens; decides nothing and shows nothing. Used by
 the demo and by the end-to-end tests. One process can have one site after another, not two at once: the database
@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import boards
 from host_tools.gateway.bridge import Bridge
 from host_tools.gateway.broker import EmbeddedBroker, MosquittoBroker
-from host_tools.release.bundle import compile_tree
 from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether import Ether
 from host_tools.sim.forwarder import Forwarder
 from host_tools.sim.outfit import outfit
+from host_tools.sim.pipeline import Pipeline
 from host_tools.sim.wearer import Wearer
 from provisioning import registry, signers
 from provisioning.registry.vault import Vault, create_key_file
@@ -31,11 +31,15 @@ from provisioning.tickets import TicketFile
 if TYPE_CHECKING:
     from host_tools.ingest.intake import Refusal, Stored
     from host_tools.ingest.worker import IngestWorker
+    from host_tools.rollout.service import Rollouts
     from provisioning.registry.services import ImportResult
 
 GATEWAY = "00005e1000000001"
-DEVICE = Path(__file__).resolve().parents[2] / "device"
-APPS = ("host_tools.ingest",)
+ROOT = Path(__file__).resolve().parents[2]
+DEVICE = ROOT / "device"
+LOCK = ROOT / "requirements.lock"
+APPS = ("host_tools.ingest", "host_tools.rollout")
+WIFI = ("ward", "sealed-by-the-band")
 
 
 class SiteError(Exception):
@@ -61,7 +65,7 @@ class Site:
         model: name of the board definition.
 
     Attributes:
-        ether, bridge, forwarder, worker, vault: the running parts.
+        ether, bridge, forwarder, worker, vault, pipeline, rollouts: the running parts.
         boards: the virtual boards, in the order in which they joined.
     """
 
@@ -70,6 +74,8 @@ class Site:
     forwarder: Forwarder
     worker: "IngestWorker"
     vault: Vault
+    pipeline: Pipeline
+    rollouts: "Rollouts"
 
     def __init__(
         self,
@@ -107,18 +113,33 @@ class Site:
         self._undo.close()
 
     def _start(self) -> None:
-        if not (DEVICE / "lib").is_dir():
+        if not (DEVICE / "lib").is_dir() or not LOCK.is_file():
             raise SiteError("the device code is not beside this package", "run it in a clone of the repository")
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.pipeline = self._undo.enter_context(Pipeline(self.directory, self._board, DEVICE, LOCK, self.clock.now))
         self._tree = self.directory / "firmware"
-        compile_tree(DEVICE, self._tree, self._board, app=self._app)
+        first = self.pipeline.release(1, "1.0", self._app)
+        self.pipeline.publish(first)
+        self.pipeline.flash_tree(first, self._tree, WIFI)
         self._open_registry()
         self._undo.enter_context(self._broker)
         self.ether = self._undo.enter_context(Ether(self.clock, seed=self._seed, loss=self._loss))
         from host_tools.ingest.worker import IngestWorker
+        from host_tools.rollout.service import Rollouts
+        from host_tools.rollout.tracker import Tracker
 
         host, port = self._broker.host, self._broker.port
-        self.worker = IngestWorker(host, port, self.vault, self.clock.now, **self._callbacks)  # type: ignore[arg-type]
+        tracker = Tracker(self.vault, self.clock.now)
+        self.rollouts = Rollouts(self.vault, "site", self.clock.now)
+        self.worker = IngestWorker(
+            host,
+            port,
+            self.vault,
+            self.clock.now,
+            newest_release=tracker.newest_release,
+            observers=[tracker],
+            **self._callbacks,  # type: ignore[arg-type]
+        )
         self._undo.enter_context(self.worker)
         self.bridge = Bridge("127.0.0.1", 0, host, port, self.clock.now)
         self._undo.enter_context(self.bridge)
@@ -150,7 +171,7 @@ class Site:
         )
 
     def board(self, name: str, mac: bytes, wearer: Wearer, **settings: Any) -> VirtualBoard:
-        """A new virtual board on this wearer, with the firmware installed, running and not enrolled."""
+        """A new virtual board on this wearer, with release 1 installed, running and not enrolled."""
         fitted = outfit(self._board, wearer, self.clock)
         board = VirtualBoard(
             self.directory / name,
@@ -160,6 +181,7 @@ class Site:
             parts=fitted.parts,
             adc=fitted.adc,
             ether=self.ether.address,
+            wifi=dict(zip(("ssid", "key"), WIFI, strict=True)),
             **settings,
         )
         board.install(self._tree)

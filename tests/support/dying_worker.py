@@ -14,7 +14,7 @@ from tests.support.fleet import MASTER_KEY, NOW, Vault, registry, worker
 
 def main() -> None:
     database, port, moment = sys.argv[1:]
-    registry.setup(database, extra_apps=("host_tools.ingest",))
+    registry.setup(database, extra_apps=("host_tools.ingest", "host_tools.rollout"))
     ingest = worker.IngestWorker("127.0.0.1", int(port), Vault(MASTER_KEY), lambda: NOW, client_id="worker")
 
     def die(*_args: object, **_options: object) -> None:

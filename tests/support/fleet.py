@@ -24,7 +24,7 @@ from provisioning import keys, registry
 from provisioning.registry.vault import Vault, chain_label
 from tests.support.frames import seal_uplink
 
-registry.setup(":memory:", extra_apps=("host_tools.ingest",))
+registry.setup(":memory:", extra_apps=("host_tools.ingest", "host_tools.rollout"))
 
 from host_tools.ingest import chains, export, intake, models, readings, store, worker  # noqa: E402
 from host_tools.ingest.intake import Arrival, Intake, Outcome  # noqa: E402
@@ -125,7 +125,7 @@ def telemetry(*values: int | None, record: int = 1, interval_s: int = 10, t0: in
 @cache
 def _template() -> TemporaryDirectory[str]:
     folder = TemporaryDirectory(prefix="sealband-template-")
-    registry.setup(Path(folder.name, "registry.db"), extra_apps=("host_tools.ingest",))
+    registry.setup(Path(folder.name, "registry.db"), extra_apps=("host_tools.ingest", "host_tools.rollout"))
     services.init_registry(Vault(MASTER_KEY))
     connections.close_all()
     return folder
@@ -140,7 +140,7 @@ class Fleet:
         self.vault = Vault(MASTER_KEY)
         for file in Path(_template().name).iterdir():
             shutil.copy(file, folder / file.name)
-        registry.setup(self.path, extra_apps=("host_tools.ingest",))
+        registry.setup(self.path, extra_apps=("host_tools.ingest", "host_tools.rollout"))
 
     def add(self, eui: bytes | None = None, root: bytes | None = None, model: str = "test-band") -> Wearable:
         """Enrol a device, as an import leaves it."""

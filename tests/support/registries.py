@@ -23,7 +23,7 @@ class TemporaryRegistry:
         self.folder = folder
         self.database = folder / "registry.db"
         self.vault = Vault(MASTER_KEY)
-        registry.setup(self.database, extra_apps=("host_tools.ingest",))  # as the commands do
+        registry.setup(self.database, extra_apps=("host_tools.ingest", "host_tools.rollout"))  # as the commands do
         from provisioning.registry import services
 
         self.services = services

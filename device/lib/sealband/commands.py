@@ -63,8 +63,8 @@ def _sync(node, epoch, items):
     count = node.outbox.acknowledge(epoch, newest, bitmap)
     if count:
         node.log.note("acked", count)
-        if node.update:
-            node.update.acknowledged()
+        if node.trial:
+            node.trial.acknowledged = True
     try:
         node.chain.acknowledged(node.clock.now() if node.clock.valid else None, epoch)
     except StoreError:
@@ -98,9 +98,9 @@ def _command(node, epoch, kind, items):
             node.log.note("epoch", node.chain.epoch)
             return messages.RESULT_DONE
         if kind == messages.UPDATE:
-            from sealband.update import duty
+            from sealband.update import order
 
-            return duty.order(node, items)
+            return order.take(node, items)
     except SettingsError as error:
         return error.code
     except StoreError:

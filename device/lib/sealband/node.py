@@ -32,17 +32,8 @@ _FAULT_PAUSE_MS = const(5000)
 _FAULTS_APART_MS = const(60000)  # more apart, they are two incidents
 _FAULTY_MAX_MS = const(180000)
 _ADVANCE_EVERY_S = const(10)
-_JOB = "/update/job"  # update/job.py, which is loaded only if it is there
+_PATIENCE_S = const(180)  # so long a restart waits for what is not telemetry to be sent
 _BATCH_MAX = const(600)  # samples; more are sealed before their time
-
-
-# whether this start has an update to look after
-def _exists(path):
-    try:
-        os.stat(path)
-        return True
-    except OSError:
-        return False
 
 
 # an unpredictable integer below n
@@ -51,7 +42,8 @@ def _random(n):
 
 
 class Node:
-    # app: app.App; clock, log, sleep_ms and random are the board's own when not given; reset: starts the board anew
+    # app: app.App; clock, log, sleep_ms and random are the board's own when not given; reset: starts the board anew;
+    # restart_s: in so long that is to be done, for an update; on_trial: this code or firmware is not confirmed yet
     def __init__(
         self,
         app,
@@ -65,6 +57,9 @@ class Node:
         watchdog=None,
         reset_cause=0,
         reset=None,
+        restart_s=None,
+        on_trial=False,
+        update_folder="/update",
     ):
         self.app = app
         self.chain = chain
@@ -89,15 +84,17 @@ class Node:
         self.pause_until_ms = -_FAULTS_APART_MS
         self._advance_at = 0
         self.running = False
+        self.update_folder = update_folder
+        self.restart_s = restart_s  # uptime at which the board starts anew for an update
+        self.trial = None  # what new code has to show: update.trial.Trial
+        if on_trial:
+            from sealband.update import trial
+
+            trial.begin(self)
         self.resumed = self._resume()  # from deep sleep
         if not self.resumed:
             self._cold_start()
         self.open_links()
-        self.update = None  # what there is to do about an update: update.duty.Duty
-        if sealboot.trial or sealboot.outcome[0] or _exists(_JOB):
-            from sealband.update import duty
-
-            self.update = duty.begin(self)
 
     # --- start
 
@@ -112,11 +109,33 @@ class Node:
     def _cold_start(self):
         now = self.clock.now()
         self.sampler.start(now)
+        if self.trial:
+            self.sampler.probe()
         self.send_at = self._next(now, self.config.send_every_s)
         self.status_at = now
         # a ward whose power comes back must not speak all at once
         self.session.backoff.hold(self.clock.uptime_ms(), 0, _START_SPREAD_MS)
         self.log.note("boot", self._reset_cause)
+        self._tell_update()
+
+    # What the updater and the start have to say about an update, left in a file for who can seal it.
+    def _tell_update(self):
+        path = self.update_folder + "/reports"
+        try:
+            with open(path, "rb") as file:
+                steps = cbor.decode(file.read())
+            for step in steps:
+                if not self.say(REPLY, messages.UPDATE_REPORT, *step):
+                    return
+                self.log.note("update", *step)
+        except OSError:
+            return  # there is nothing to say
+        except (cbor.CborError, TypeError):
+            pass  # no step of ours: gone with the rest
+        try:
+            os.remove(path)
+        except OSError:
+            pass  # said again after the next start
 
     # open those that do not work yet
     def open_links(self):
@@ -200,9 +219,6 @@ class Node:
                 self.fault(error)
             for task in self.sampler.due(self.clock.now()):
                 tasks.append([0, task])
-            if self.update:
-                for task in self.update.tasks(self.clock.uptime()):
-                    tasks.append([0, task])
             if session is None and self.session.due():
                 session = self.session.run()
                 tasks.append([0, session])
@@ -246,9 +262,8 @@ class Node:
             waits.append(max(0, sample_s * 1000 - now_ms % 1000))
         if sessions and len(self.outbox):
             waits.append(self.session.wait_ms())
-        update_ms = self.update.wait_ms(now_ms // 1000) if self.update else None
-        if update_ms is not None:
-            waits.append(update_ms)
+        if self.restart_s is not None:
+            waits.append(max(1, self.restart_s - now_ms // 1000) * 1000)
         return max(1, self.pause_until_ms - now_ms, min(waits))
 
     # Our own code raised: count it, and do not spin. When it does not end, the board starts anew. Returns the pause.
@@ -292,8 +307,19 @@ class Node:
                 self.session.backoff.hold(self.clock.uptime_ms(), 0, min(30000, self.config.send_every_s * 50))
         elif self.clock.valid and len(self.batch) >= _BATCH_MAX:
             self.seal_batch(None)
-        if self.update:
-            self.update.work(self)
+        if self.trial:
+            self.trial.work(self)
+        elif self.restart_s is not None:
+            late_s = self.clock.uptime() - self.restart_s
+            if late_s >= _PATIENCE_S or (late_s >= 0 and self._quiet()):
+                self.restart()
+
+    # Nothing but telemetry is left to be sent.
+    def _quiet(self):
+        for key in self.outbox.keys():
+            if key[0] != TELEMETRY:
+                return False
+        return True
 
     # Start the board anew, for an update: what RAM holds is sealed before.
     def restart(self):

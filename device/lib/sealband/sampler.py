@@ -17,6 +17,7 @@ class Every:
         self.sensor = sensor
         self.last = None  # the time that was sampled last, or is being sampled
         self.busy = False
+        self.probe = False  # asked out of turn: what it says is not kept
 
 
 class Sampler:
@@ -28,12 +29,19 @@ class Sampler:
         self._failed = failed
         self.errors = 0  # readings that failed since the cold start
         self.newest = {}  # record: last value
+        self.answered = 0  # bit i: sensor i has answered since the start
 
     # begin with the next multiple of each period
     def start(self, now):
         for every in self._sensors:
             if not every.busy:
                 every.last = now // every.period_s * every.period_s
+
+    # Ask every sensor now, only whether it answers.
+    def probe(self):
+        for every in self._sensors:
+            every.last = -1
+            every.probe = True
 
     # one generator of pauses in ms for each sensor that is due
     def due(self, now):
@@ -103,6 +111,10 @@ class Sampler:
         names = every.sensor.records
         if not isinstance(values, (tuple, list)) or len(values) != len(names):
             self._fail(index)
+            return
+        self.answered |= 1 << index
+        if every.probe:
+            every.probe = False
             return
         for i, value in enumerate(values):
             if value is None:

@@ -3,7 +3,7 @@ from micropython import const
 
 from sealband.crypto import cbor
 
-_VERSION = const(1)
+_VERSION = const(2)
 _NODE_MAX = const(1750)  # leaves room for the chain's section and the ledger's
 _SLEEP_MIN_MS = const(2000)  # a restart costs about as much
 _ITEMS_MAX = const(8192)
@@ -47,6 +47,7 @@ def _state(node):
             [node.refused, node.faults, node.batch.lost],
             node.send_at,
             node.status_at,
+            [node.restart_s, node.sampler.answered, bool(node.trial and node.trial.acknowledged)],
         ]
     )
 
@@ -56,11 +57,14 @@ def resume(node, data):
     state = cbor.decode(data, max_items=_ITEMS_MAX)
     if state[0] != _VERSION:
         return False
-    _, clock, sampler, backoff, batch, counts, node.send_at, node.status_at = state
+    _, clock, sampler, backoff, batch, counts, node.send_at, node.status_at, update = state
     node.clock.restore(clock)
     node.sampler.start(node.clock.now())
     node.sampler.restore(sampler)
     node.session.backoff.restore(backoff)
     node.batch.restore(batch)
     node.refused, node.faults, node.batch.lost = counts
+    node.restart_s, node.sampler.answered, acknowledged = update
+    if node.trial:
+        node.trial.acknowledged = acknowledged
     return True

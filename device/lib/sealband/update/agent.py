@@ -20,34 +20,33 @@ from sealwire.messages import EPOCH_2025
 WATCHDOG_MS = 120000
 _LINK_MS = 60000
 _TRUST_STEPS_MAX = 8
+_AGAIN_S = 300  # after the first attempt that failed; doubles with each
 _YEAR_2000_S = 946684800
 
 
-# One attempt, then reset. floor_s: a time that is surely past.
-def run(work, machine, floor_s, pull=None):
-    watchdog = machine.WDT(timeout=WATCHDOG_MS)
+# One attempt; the caller resets. now_s: a time that is surely past. OSError: flash refuses, and nothing was begun.
+def run(work, machine, now_s, pull=None):
     # counted before anything can go wrong
     work.attempts += 1
-    work.phase = job.ORDERED
+    work.save()
+    watchdog = machine.WDT(timeout=WATCHDOG_MS)
+    code = wire.INTERNAL
     try:
-        work.save()
-        (pull or attempt)(work, machine, max(floor_s, work.now_s), watchdog.feed)
+        (pull or attempt)(work, machine, now_s, watchdog.feed)
+        return
     except UpdateRefused as error:
         say("refused", error.code)
-        work.note(wire.REFUSED, error.code)
-        work.phase = job.ENDED
+        work.end(wire.REFUSED, error.code)
+        return
     except Failed as error:
-        say("failed", error.code)
-        work.note(wire.FAILED, error.code)
+        code = error.code
     except Exception as error:
         sys.print_exception(error)
-        work.note(wire.FAILED, wire.INTERNAL)
     watchdog.feed()
-    try:
-        work.save()
-    except OSError:
-        pass  # the attempt was counted; what it came to shows in the boot record
-    machine.reset()
+    say("failed", code)
+    job.note(work.sequence, wire.FAILED, code)
+    # the node runs meanwhile; a fleet that failed together does not come back together
+    job.write("wait", (_AGAIN_S << (work.attempts - 1)) + os.urandom(1)[0])
 
 
 # This attempt came to nothing; another may do better.
@@ -68,7 +67,6 @@ def attempt(work, machine, now_s, feed):
         raise UpdateRefused(wire.HOST_REFUSED)
     if not address.allowed(work.url, site.origins):
         raise UpdateRefused(wire.HOST_REFUSED)
-    job.tidy()
     _set_clock(machine, now_s)
     link = _link_up(site, feed)
     try:
@@ -108,14 +106,14 @@ def _pull(work, site, now_s, feed):
     source = fetch.Source(site.origins, site.ca, feed=feed)
     held = _trust(work, source)
     if not work.sequence:
-        work.phase = job.ENDED
+        work.end(wire.VERIFIED)
         return
     if held.expired(now_s):
         raise UpdateRefused(wire.TRUST_EXPIRED)
     order = _manifest(work, site, source, held)
     del held
     say("verified", order.sequence, order.size)
-    work.note(wire.VERIFIED)
+    job.note(work.sequence, wire.VERIFIED)
     work.firmware = order.component == COMPONENT_FW
     name = order.digest.hex()[:16]
     job.tidy((name + ".patch", name + ".full"))
@@ -147,7 +145,7 @@ def _trust(work, source):
             payload = trust.rotate(held, signed)
         except UpdateRefused as error:
             # whoever serves the files could put anything here: the list that holds goes on holding
-            work.note(wire.REFUSED, error.code, held.version + 1)
+            job.note(held.version + 1, wire.REFUSED, error.code)
             break
         try:
             job.write_file(path, payload)
@@ -155,7 +153,7 @@ def _trust(work, source):
             raise Failed(wire.FLASH_FAILED)
         held = trust.parse(payload)
         say("trust", held.version)
-        work.note(wire.TRUSTED, 0, held.version)
+        job.note(held.version, wire.TRUSTED)
     return held
 
 
@@ -213,19 +211,21 @@ def _patched(work, source, order, name, feed):
     except Failed as error:
         if error.code == wire.FLASH_FAILED:
             raise
-        work.note(wire.FAILED, error.code)
+        job.note(work.sequence, wire.FAILED, error.code)
         return False
 
 
 # Delivery is not signed, so what does not lead to the signed digest is fetched anew in another attempt.
 def _install(work, order, path, patched, length, feed):
     say("fetched", length)
-    work.note(wire.FETCHED)
+    job.note(work.sequence, wire.FETCHED)
+    label = ""
     try:
         if work.firmware:
             from sealband.update import firmware
 
-            firmware.install(order, path, feed=feed)
+            firmware.install(order, path, feed=feed, folder=job.SLOTS)
+            label = record.load(job.SLOTS).firmware[1].decode()
         else:
             from sealband.update import install
 
@@ -233,10 +233,13 @@ def _install(work, order, path, patched, length, feed):
     except UpdateRefused as error:
         _remove(path)
         raise Failed(error.code)
-    # should the power fail before this is saved, the boot record says the same to the node
-    work.phase = job.TRIAL
-    work.note(wire.INSTALLED)
+    # From here on the next start tries it. Should the power fail before all of this is written, the trial goes without
+    # what is missing, and duty.py learns from the boot record how it ended.
     say("installed", order.sequence)
+    job.write("trial", [work.records, label, order.sequence])
+    job.note(work.sequence, wire.INSTALLED)
+    work.phase = job.TRIAL
+    work.save()
     _remove(path)
 
 

@@ -1,0 +1,60 @@
+# Whether new code is healthy: every sensor that gave values before the switch answers, and the server has acknowledged
+# something since. Then a start of its own makes it stay (duty.py). Loaded only on trial.
+import sealboot
+from sealband.crypto import cbor
+from sealband.outbox import REPLY
+from sealband.store import write_file
+from sealwire import messages
+from sealwire.update import STARTED
+
+_DEADLINE_S = 28800  # then this start has failed; there are three
+
+
+class Trial:
+    # needed: records that had values before; label: of the partition of a firmware on trial, or ""
+    def __init__(self, needed, label, sequence):
+        self._needed = needed
+        self._label = label
+        self._sequence = sequence
+        self.acknowledged = False
+        self._told = False
+
+    # Whether the sensors that matter have answered; one at least, if there are any.
+    def _sensors_answer(self, node):
+        answered = node.sampler.answered
+        for index, every in enumerate(node.app.sensors):
+            if not answered >> index & 1:
+                for record in every.sensor.records:
+                    if record in self._needed:
+                        return False
+        return answered > 0 or not node.app.sensors
+
+    # One look.
+    def work(self, node):
+        if not self._told and not node.resumed:
+            self._told = node.say(REPLY, messages.UPDATE_REPORT, self._sequence, STARTED, 0)
+        if self.acknowledged and self._sensors_answer(node):
+            if self._label:
+                from esp32 import Partition
+
+                Partition.mark_app_valid_cancel_rollback()
+            try:
+                write_file(node.update_folder + "/healthy", b"\x01")
+            except OSError:
+                return  # flash refuses: tried again with the next look
+            node.restart()
+        elif node.clock.uptime() > _DEADLINE_S:
+            node.restart()
+
+
+# Watch what is on trial.
+def begin(node):
+    what = None
+    try:
+        with open(node.update_folder + "/trial", "rb") as file:
+            what = cbor.decode(file.read())
+    except (OSError, cbor.CborError):
+        pass
+    if type(what) is not list or len(what) != 3:
+        what = ((), "", sealboot.sequence)  # lost: then any sensor will do
+    node.trial = Trial(*what)
