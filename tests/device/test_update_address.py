@@ -258,6 +258,42 @@ def test_each_trick_is_refused():
     print(len(TRICKS), "URLs refused")
 
 
+def test_host_in_another_form_is_refused_although_it_were_provisioned():
+    for host in (
+        "10.0.0.01",
+        "012.0.0.1",
+        "0x0a.0.0.1",
+        "10.1",
+        "10.0.1",
+        "167772161",
+        "0x0a000001",
+        "10.0.0.256",
+        "10.0.0.1.",
+        "10.0.0.0.1",
+        "updates.example.7",
+        "updates.0x7",
+        "-updates.example",
+        "updates-.example",
+        "updates.-example",
+        "updates.example-",
+        "updates..example",
+        ".updates.example",
+        "updates.example.",
+        "Updates.example",
+        "updates_1.example",
+        "[::1]",
+        "::1",
+        "10.0.0.1:0",
+        "10.0.0.1:65536",
+        "10.0.0.1:080",
+        "10.0.0.1:",
+        "",
+    ):
+        origin = "http://" + host
+        assert refused(address.parse, origin + "/x"), host
+        assert not address.allowed(origin + "/x", [origin]), host
+
+
 def test_host_that_was_not_provisioned_is_refused():
     assert not address.allowed("https://updates.example/x", [])
     assert not address.allowed("https://updates.example/x", ["https://other.example"])
