@@ -187,11 +187,11 @@ def test_what_chose_is_gone_and_what_was_chosen_stays():
     assert chip.left == ["gc", "os", "sys"]
 
 
-def ends_after_three_starts(code, ended, more=None):
+def ends_after_four_starts(code, ended, more=None):
     content = {"main.py": code}
     content.update(more or {})
     chip = released(content)
-    for count in range(3):
+    for count in range(4):
         ran, how = chip.start(PWRON if how_it_starts(count, ended) else WDT)
         assert how == ended and ran[:1] != ["old"], (count, ran, how)
         assert chip.package.trial and chip.package.sequence == NEW
@@ -204,23 +204,23 @@ def how_it_starts(count, ended):
     return count == 0 or ended != "hangs"
 
 
-def test_release_that_raises_is_rolled_back_after_three_starts():
-    ends_after_three_starts(b"1 / 0", "raises")
-    ends_after_three_starts(b"ran.append('new')\nraise MemoryError", "raises")
+def test_release_that_raises_is_rolled_back_after_four_starts():
+    ends_after_four_starts(b"1 / 0", "raises")
+    ends_after_four_starts(b"ran.append('new')\nraise MemoryError", "raises")
 
 
-def test_release_that_hangs_is_rolled_back_after_three_starts():
-    ends_after_three_starts(b"import machine\nmachine.hang()", "hangs")
+def test_release_that_hangs_is_rolled_back_after_four_starts():
+    ends_after_four_starts(b"import machine\nmachine.hang()", "hangs")
 
 
-def test_release_that_can_t_be_imported_is_rolled_back_after_three_starts():
-    ends_after_three_starts(b"import nowhere", "raises")
-    ends_after_three_starts(b"import app", "raises", {"app.mpy": b"M\x06 no bytecode"})
-    ends_after_three_starts(b"if:", "raises")
+def test_release_that_can_t_be_imported_is_rolled_back_after_four_starts():
+    ends_after_four_starts(b"import nowhere", "raises")
+    ends_after_four_starts(b"import app", "raises", {"app.mpy": b"M\x06 no bytecode"})
+    ends_after_four_starts(b"if:", "raises")
 
 
-def test_release_that_restarts_for_ever_is_rolled_back_after_three_starts():
-    ends_after_three_starts(b"import machine\nmachine.reset()", "restarts")
+def test_release_that_restarts_for_ever_is_rolled_back_after_four_starts():
+    ends_after_four_starts(b"import machine\nmachine.reset()", "restarts")
 
 
 def test_trial_whose_main_ends_stays_watched():

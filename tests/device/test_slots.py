@@ -71,8 +71,8 @@ def test_confirmed_release_runs_unwatched_and_nothing_is_written():
     done()
 
 
-def test_trial_is_counted_before_the_jump_and_rolled_back_after_three_starts():
-    for causes in ((PWRON,) * 3, (HARD, WDT, SOFT), (SOFT,) * 3):
+def test_trial_is_counted_before_the_jump_and_rolled_back_after_four_starts():
+    for causes in ((PWRON,) * 4, (HARD, WDT, SOFT, PWRON), (SOFT,) * 4):
         on_trial()
         for count, cause in enumerate(causes):
             assert start(cause) == 8 and sealboot.trial
@@ -98,7 +98,7 @@ def test_wakes_of_a_trial_have_a_count_of_their_own():
 
 def test_wakes_do_not_win_cold_starts():
     on_trial()
-    for _ in range(3):
+    for _ in range(4):
         assert start() == 8 and start(DEEPSLEEP) == 8 and start(DEEPSLEEP) == 8
     assert start() == 7
     done()
@@ -248,7 +248,7 @@ def test_record_that_nobody_writes_ends_in_what_was_confirmed():
 
 def test_trial_without_an_active_slot_runs_and_ends_with_nothing():
     board(a=None, b=(8, 0), active=NONE, trial=1, floor=0)
-    for _ in range(3):
+    for _ in range(4):
         assert start() == 8
     assert start() is None and held().outcome == (8, wire.TRIAL_FAILED)
     done()
@@ -307,7 +307,7 @@ def test_slots_that_are_no_folder_or_not_there_run_nothing():
 
 def test_trial_without_a_watchdog_does_not_run_but_ends():
     on_trial()
-    for count in range(3):
+    for count in range(4):
         assert start(machine=Machine(watchdog=False)) == 7 and not sealboot.trial
         assert held().trials == count + 1
     assert start() == 7 and held().outcome == (8, wire.TRIAL_FAILED)
@@ -347,7 +347,7 @@ def test_worn_flash_runs_what_is_confirmed_and_never_an_uncounted_trial():
 
 
 def test_worn_flash_at_the_end_of_a_trial_runs_what_is_confirmed():
-    world = on_trial(flash=WornFlash, trials=3)
+    world = on_trial(flash=WornFlash, trials=4)
     world.flash.worn = True
     for _ in range(4):
         assert start() == 7 and sealboot.outcome == (8, wire.TRIAL_FAILED)
@@ -358,7 +358,7 @@ def test_worn_flash_does_not_keep_the_slot_before_a_damaged_one_from_running():
     world = board(a=(8, 1), b=(7, 1), floor=8, flash=WornFlash)
     damage(0)
     world.flash.worn = True
-    for _ in range(3):
+    for _ in range(4):
         assert start() == 7 and sealboot.outcome == (8, wire.SLOT_CORRUPT)
     # the recorded active slot is the damaged one: what runs must not be taken for the idle slot
     assert refused(switch.forget, FOLDER)

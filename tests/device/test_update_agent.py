@@ -29,7 +29,7 @@ def running(board):
     return held.slots[held.active][0]
 
 
-DONE = [(wire.VERIFIED, 0), (wire.FETCHED, 0), (wire.INSTALLED, 0), (wire.STARTED, 0), (wire.CONFIRMED, 0)]
+DONE = [(wire.VERIFIED, 0), (wire.FETCHED, 0), (wire.INSTALLED, 0), (wire.CONFIRMED, 0)]
 
 
 def test_an_update_by_patch_is_installed_tried_and_confirmed():
@@ -141,7 +141,7 @@ def test_trust_lists_are_taken_one_after_the_other():
     for version in (2, 3, 4):
         files[way.BASE + "/trust/%d.cbor" % version] = way.signed_trust(way.trust_payload(version))
     reports, board = play(b"", b"", files, sequence=0)
-    assert reports == [(2, wire.TRUSTED, 0), (3, wire.TRUSTED, 0), (4, wire.TRUSTED, 0)], reports
+    assert reports == [(2, wire.TRUSTED, 0), (3, wire.TRUSTED, 0), (4, wire.TRUSTED, 0), (0, wire.VERIFIED, 0)], reports
     board.mount()
     assert trust.load(way.UPDATE + "/trust").version == 4 and job.load() is None
     unmount()
@@ -200,9 +200,7 @@ def test_host_that_is_not_provisioned_is_never_asked():
     way.Server.files, way.Server.asked, way.Server.fails = way.delivery(envelope), [], {}
     board = way.world(digest)
     board.mount()
-    work = job.load()
-    work.url = "http://10.0.0.2:8000/model/2/manifest.suit"
-    work.save()
+    job.write("order", [2, digest, "http://10.0.0.2:8000/model/2/manifest.suit", [], 0])
     unmount()
     reports = way.play(board)
     assert states(reports) == [(wire.REFUSED, wire.HOST_REFUSED)] and way.Server.asked == []
@@ -213,16 +211,19 @@ def test_code_that_raises_is_a_failed_attempt_and_not_the_end():
     way.Server.files, way.Server.asked = way.delivery(envelope), []
     way.Server.fails = {way.URL: MemoryError("no heap")}
     board = way.world(digest)
-    reports = way.start(board)[1] + way.start(board)[1]
+    reports = way.start(board)[1]
     assert states(reports) == [(wire.FAILED, wire.INTERNAL)], reports
+    board.mount()
+    assert 300 <= job.read("wait") < 600
+    unmount()
     way.Server.fails = {}
 
 
-def test_update_restarts_are_counted_before_anything_can_go_wrong():
+def test_an_attempt_is_counted_before_anything_can_go_wrong():
     envelope, digest = way.signed_release(way.NEW)
     board = way.world(digest)
     board.mount()
-    work = job.load()
+    work = job.Job(2, digest, way.URL)
 
     class Dies(BaseException):
         pass
@@ -234,6 +235,66 @@ def test_update_restarts_are_counted_before_anything_can_go_wrong():
         agent.run(work, way.Machine(), 0, die)
     except Dies:
         pass
-    work = job.load()
-    assert (work.attempts, work.phase) == (1, job.ORDERED)
+    assert job.load().attempts == 1
     unmount()
+
+
+def test_three_starts_without_health_bring_the_old_code_back():
+    envelope, digest = way.signed_release(way.NEW)
+    way.Server.files, way.Server.asked, way.Server.fails = way.delivery(envelope), [], {}
+    board = way.world(digest)
+    reports = way.play(board, 8, dies=True)
+    assert states(reports) == DONE[:3] + [(wire.ROLLED_BACK, wire.TRIAL_FAILED)], reports
+    assert running(board) == 1
+    held = way.intact(board)
+    assert held.floor == 1 and held.outcome == (0, 0)
+
+
+def test_an_order_for_what_is_confirmed_is_answered_and_not_done_again():
+    envelope, digest = way.signed_release(way.NEW)
+    reports, board = play(envelope, digest)
+    asked = len(way.Server.asked)
+    board.mount()
+    job.write("order", [2, digest, way.URL, [], 0])
+    unmount()
+    assert way.play(board) == [(2, wire.CONFIRMED, 0)]
+    assert len(way.Server.asked) == asked
+
+
+def test_a_damaged_slot_is_reported_without_a_job():
+    envelope, digest = way.signed_release(way.NEW)
+    reports, board = play(envelope, digest)
+    board.mount()
+    with open(way.SLOTS + "/b/main.py", "wb") as file:
+        file.write(b"3\n")
+    unmount()
+    assert way.play(board) == [(2, wire.ROLLED_BACK, wire.SLOT_CORRUPT)]
+    assert running(board) == 1
+
+
+def test_a_newer_order_takes_the_place_of_one_that_waits():
+    envelope, digest = way.signed_release(way.NEW)
+    way.Server.files, way.Server.asked = way.delivery(envelope), []
+    way.Server.fails = {way.URL: fetch.FetchError(wire.UNREACHABLE)}
+    board = way.world(bytes(32), sequence=9)
+    way.start(board)
+    way.Server.fails = {}
+    board.mount()
+    job.write("order", [2, digest, way.URL, [], 0])
+    unmount()
+    assert states(way.play(board)) == DONE
+
+
+def test_garbage_in_the_update_folder_is_no_order_and_no_job():
+    envelope, digest = way.signed_release(way.NEW)
+    for name in ("order", "job", "reports", "last"):
+        for garbage in (b"", b"\xff", b"\x80", b"\xa0", b"\x85\x01\x02\x03\x04\x05", bytes(300)):
+            way.Server.files, way.Server.asked, way.Server.fails = way.delivery(envelope), [], {}
+            board = way.world(digest)
+            board.mount()
+            with open(way.UPDATE + "/" + name, "wb") as file:
+                file.write(garbage)
+            unmount()
+            sequence, _ = way.start(board)
+            assert sequence == 1, (name, garbage)
+            way.intact(board)

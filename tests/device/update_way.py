@@ -12,7 +12,7 @@ import sealboot
 from sealband.chain import Chain
 from sealband.crypto import cbor, cose, p256
 from sealband.store import Store
-from sealband.update import agent, duty, fetch, job, trust
+from sealband.update import duty, fetch, job, trust
 from sealboot import record, slots
 from sealwire import manifest as suit
 from sealwire import update as wire
@@ -173,59 +173,8 @@ class Machine:
         raise Reset()
 
 
-class _Queue:
-    def keys(self):
-        return []
-
-
-# As much of a node as duty.py needs: it reports, its sensors answer, its uplinks are acknowledged.
-class Node:
-    confirms = True  # False: new code that dies before it could confirm itself
-    resumed = False
-    outbox = _Queue()
-
-    class app:
-        sensors = []
-
-    class sampler:
-        newest = {}
-
-    class clock:
-        valid = True
-
-        seconds = 0
-
-        # it is always late enough for the next attempt
-        @classmethod
-        def uptime(cls):
-            cls.seconds += 10000
-            return cls.seconds
-
-        @staticmethod
-        def now():
-            return 60000000
-
-    class log:
-        @staticmethod
-        def note(*_):
-            pass
-
-    def __init__(self):
-        self.reports = []
-
-    def random(self, n):
-        return 0
-
-    def say(self, priority, kind, *items):
-        self.reports.append(items)
-        return True
-
-    def restart(self):
-        raise Reset()
-
-
-# A board that runs OLD as release 1, was provisioned, and is about to carry out an order for release 2.
-def world(order, sequence=2, records=(), trusted=None, queue=QUEUE):
+# A board that runs OLD as release 1, was provisioned, and has taken an order for release 2.
+def world(order, sequence=2, trusted=None, queue=QUEUE):
     board = World(flash=True)
     use(board)
     board.mount(ROOT)
@@ -239,9 +188,7 @@ def world(order, sequence=2, records=(), trusted=None, queue=QUEUE):
     put(OUTBOX, queue)
     table = {wire.PROVISION_VENDOR: VENDOR, wire.PROVISION_CLASS: CLASS, wire.PROVISION_ORIGINS: [ORIGIN]}
     put(UPDATE, {"provision": cbor.encode(table), "trust": trusted or trust_payload()})
-    work = job.Job(sequence, order, URL)
-    work.phase, work.now_s = job.GO, 60000000
-    work.save()
+    job.write("order", [sequence, order, URL, [], 60000000])
     Chain.create(Store(board.nvs), EUI, bytes(32), 60000000)
     unmount(ROOT)
     return board
@@ -252,43 +199,53 @@ def use(board):
     fetch.Source = Server
 
 
-# One start of the board, up to the reset or until nothing is left to do: (sequence that runs, what the node reported).
-def start(board, machine=None):
+# What the node would have told of an update, and does no more afterwards.
+def tell():
+    steps = job.read("reports") or []
+    job.remove("reports")
+    return [tuple(step) for step in steps if type(step) is list]
+
+
+# One start of the board, up to the reset or until the node would run: (sequence that runs, what the node would report).
+# On trial the node finds itself healthy; `dies`: it does not live to.
+def start(board, machine=None, dies=False):
     machine = machine or Machine()
     board.mount(ROOT)
     sealboot.index, sealboot.sequence, sealboot.digest, sealboot.trial = 255, 0, b"", False
     sealboot.outcome = (0, 0)
-    node = Node()
     try:
         if slots.choose(machine, ROOT) is None:
             return None, []
-        work = None if sealboot.trial else job.load()
-        if work and work.phase == job.GO:
-            agent.run(work, machine, 0)
-        if sealboot.trial and not node.confirms:
-            raise Reset()
-        node.update = duty.begin(node)
-        for _ in range(20):
-            if node.update is None:
-                break
-            node.update.acknowledged()
-            node.update.work(node)
-    except Reset:
-        return sealboot.sequence, node.reports
+        try:
+            files = os.listdir(UPDATE)
+            if sealboot.trial and "healthy" not in files:
+                if not dies:
+                    job.write("healthy", 1)
+            elif sealboot.trial or sealboot.outcome[0] or "order" in files or "job" in files:
+                duty.run(machine)
+        except Reset:
+            pass
+        return sealboot.sequence, tell()
     finally:
         unmount(ROOT)
-    return sealboot.sequence, node.reports
 
 
-# Starts until the job is done: what was reported on the way.
-def play(board, starts=8, machine=None):
+# Whether anything is left to be done.
+def waits(board):
+    board.mount(ROOT)
+    try:
+        files = os.listdir(UPDATE)
+        return "order" in files or "job" in files or record.load(SLOTS).trial != record.NONE
+    finally:
+        unmount(ROOT)
+
+
+# Starts until nothing is left to be done: what was reported on the way.
+def play(board, starts=8, machine=None, dies=False):
     reports = []
     for _ in range(starts):
-        reports += start(board, machine)[1]
-        board.mount(ROOT)
-        left = job.load()
-        unmount(ROOT)
-        if left is None:
+        reports += start(board, machine, dies)[1]
+        if not waits(board):
             break
     return reports
 

@@ -141,6 +141,7 @@ class Wearable:
         self.battery = CountingSensor(4, 3900, (-1,), 0, self.time)
         self.sensors = sensors
         self.settings = settings
+        self.node_settings = {}
         self.node = None
         self.start()
 
@@ -162,7 +163,18 @@ class Wearable:
             chain = Chain.create(store, EUI, ROOT, T)
         clock = Clock(store, self.time.ticks_ms, self.time.system_s)
         outbox = Outbox(store, "/ram/outbox")
-        self.node = Node(self.app(), store, chain, outbox, clock, None, self.time.sleep_ms, self.random, reset_cause=1)
+        self.node = Node(
+            self.app(),
+            store,
+            chain,
+            outbox,
+            clock,
+            None,
+            self.time.sleep_ms,
+            self.random,
+            reset_cause=1,
+            **self.node_settings,
+        )
         self.store = store
         return self.node
 

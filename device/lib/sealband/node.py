@@ -124,14 +124,14 @@ class Node:
         try:
             with open(path, "rb") as file:
                 steps = cbor.decode(file.read())
-            for step in steps:
-                if not self.say(REPLY, messages.UPDATE_REPORT, *step):
+            for sequence, state, code in steps:
+                if not self.say(REPLY, messages.UPDATE_REPORT, sequence, state, code):
                     return
-                self.log.note("update", *step)
+                self.log.note("update", sequence, state, code)
         except OSError:
             return  # there is nothing to say
-        except (cbor.CborError, TypeError):
-            pass  # no step of ours: gone with the rest
+        except (cbor.CborError, TypeError, ValueError):
+            pass  # no steps of ours: gone with the rest
         try:
             os.remove(path)
         except OSError:

@@ -17,7 +17,7 @@ import sealboot
 from sealboot import record
 from sealboot.record import EMPTY, NONE
 
-_TRIALS_MAX = const(3)  # cold starts
+_TRIALS_MAX = const(4)  # cold starts: one makes it stay, and a power cut or two may take others
 _WAKES_MAX = const(255)  # from deep sleep
 _WATCHDOG_S = const(120)
 # as in sealwire.update, which lies in the slots
