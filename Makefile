@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .PHONY: help demo test check bench lock clean
 help:
-	@echo "make demo   two virtual wearables enrol, sample, seal and send; attacks are refused"
+	@echo "make demo   two virtual wearables enrol, send and are updated; attacks are refused"
 	@echo "make test   all tests, device code on MicroPython"
 	@echo "make check  format, lint, types, device code compiles, import directions"
 	@echo "make bench  the table of measured figures"

@@ -33,7 +33,7 @@ COMMANDS = {
     "trust": "Keys, and the list of who may sign releases.",
     "rollout": "Bring a release onto devices, and watch it.",
     "sim": "Virtual boards and the radio medium.",
-    "demo": "Two virtual wearables, from the factory to their readings.",
+    "demo": "Two virtual wearables, from the factory to an update.",
 }
 
 

@@ -1,4 +1,4 @@
-"""`sealband demo`: two virtual wearables, from the factory to their readings. What it plays is in `host_tools.demo`."""
+"""`sealband demo`: two virtual wearables, from the factory to their readings and an update. What it plays is in `host_tools.demo`."""
 
 import dataclasses
 import signal
@@ -26,7 +26,7 @@ from host_tools.demo import SPEED, Demo, print_summary
 @click.option("--app", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your app.py for the boards.")
 @json_option
 def group(keep: Path | None, boards: int, speed: float, seed: int, app: Path | None, as_json: bool) -> None:
-    """Two virtual wearables, from the factory to their readings, and three attacks that are refused."""
+    """Two virtual wearables, from the factory to their readings and an update, and six attacks that are refused."""
     if keep and keep.exists() and any(keep.iterdir()):
         raise CommandFailed(f"{keep} is not empty", "name a new folder")
     # a service manager's stop ends it like Ctrl-C does: by unwinding, so that no process is left

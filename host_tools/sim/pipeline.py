@@ -1,7 +1,7 @@
-"""The release side of a simulated installation: keys, a trust list, signed releases, a repository and its web server.
+"""The release side of a simulated installation: keys, a trust list, signed releases, a repository and its server.
 
-Does in one process what people do with `sealband trust` and `sealband release`, by the same code. The keys are made anew
-each time and guard nothing. Used by `host_tools.sim.site`.
+Does in one process what people do with `sealband trust` and `sealband release`, by the same code. The keys are made
+anew each time and guard nothing. Used by `host_tools.sim.site`.
 """
 
 import time
@@ -83,11 +83,25 @@ class Pipeline:
     def publish(self, folder: Path) -> Published:
         """Publish a signed release; what a rollout needs to know of it."""
         done = repository.publish(self.repository, folder, [self.trust_list], now_s=self._now_s())
-        sequence = done.parsed.release.sequence
+        return self.published(done.parsed.release.sequence)
+
+    def published(self, sequence: int) -> Published:
+        """A release of the repository."""
         return find(self.repository, self.url, self._board.model, sequence, self.trust_file, self._now_s())
 
+    def delivered(self, published: Published) -> dict[str, int]:
+        """What a published release is delivered as: "full" or "patch from N" → bytes."""
+        shelf = self.repository / self._board.model
+        home = shelf / str(published.sequence) / published.image_digest.hex()
+        sizes = {"full": (home / "full.deflate").stat().st_size}
+        for path in sorted(home.glob("from-*.patch")):
+            for base in shelf.iterdir():
+                if (base / path.stem.removeprefix("from-")).is_dir():
+                    sizes[f"patch from {base.name}"] = path.stat().st_size
+        return sizes
+
     def place(self, folder: Path) -> Published:
-        """Put a release among the published ones without checking it, as whoever has broken into the web server could."""
+        """Put a release among the published ones unchecked, as whoever has broken into the web server could."""
         parsed = manifest.decode((folder / build.MANIFEST).read_bytes())
         target = self.repository / self._board.model / str(parsed.release.sequence)
         target.mkdir(parents=True)

@@ -67,6 +67,7 @@ class Site:
     Attributes:
         ether, bridge, forwarder, worker, vault, pipeline, rollouts: the running parts.
         boards: the virtual boards, in the order in which they joined.
+        enrolled: EUI in hex of those that were enrolled, by their name.
     """
 
     ether: Ether
@@ -93,6 +94,7 @@ class Site:
         self.directory = directory
         self.clock = clock
         self.boards: list[VirtualBoard] = []
+        self.enrolled: dict[str, str] = {}
         self._board = boards.load(model)
         self._callbacks = {"on_frame": on_frame, "on_refused": on_refused}
         self._loss = loss
@@ -192,7 +194,9 @@ class Site:
     def enrol(self, board: VirtualBoard, tickets: TicketFile, journal: Path | None = None) -> bench.Enrolled:
         """Give the board its identity through the real mpremote, and boot it; by default in the site's journal."""
         with Journal.open(journal or self.directory / "journal.jsonl", clock=self.clock.now) as opened:
-            return bench.enrol(Link(board.port), tickets, opened, clock=self.clock.now)
+            done = bench.enrol(Link(board.port), tickets, opened, clock=self.clock.now)
+        self.enrolled[board.name] = done.record.eui.hex()
+        return done
 
     def take(self, journal: Path | None = None) -> "ImportResult":
         """Import a station's journal into the registry."""

@@ -1,7 +1,7 @@
-"""The demo: two virtual wearables from the factory to their readings, and three attacks that are refused.
+"""The demo: two virtual wearables from the factory to their readings, attacks that are refused, updates.
 
-Owns the story and what is shown of it. Everything that works in it is real and lives elsewhere: `host_tools.sim.site`
-puts it together.
+Owns the story and what is shown of it; the updates' part is in `host_tools.demo.updates`. Everything that works in it
+is real and lives elsewhere: `host_tools.sim.site` puts it together.
 """
 
 import queue
@@ -20,9 +20,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from host_tools.demo import updates
+from host_tools.demo.updates import DemoFailed
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether import EtherClient, Transmission
-from host_tools.sim.site import Site
+from host_tools.sim.site import DEVICE, Site
 from host_tools.sim.wearer import Wearer
 from sealwire import records
 from sealwire.messages import EPOCH_2025
@@ -38,12 +40,8 @@ FRAMES_WANTED = 2  # of telemetry, from each board
 ATTACK_S = 6.0
 MAC = bytes.fromhex("70b3d5001000")
 RECORDINGS = ("fast", "slow")
-
-
-class DemoFailed(Exception):
-    """The demo did not come to its good end; the text says where it stopped."""
-
-    remedy = "run it again with --keep DIR and look at the folder; on a slow computer with a lower --speed"
+# the example sends every five minutes; a demo is watched, and orders reach a board in the answers to what it sends
+SENDS = "send_every_s=300", "send_every_s=60"
 
 
 @dataclass
@@ -57,9 +55,10 @@ class Summary:
         stored: frames that were new.
         refused: refusals by reason, attacks among them.
         samples: values that arrived.
-        bytes_a_sample: everything that the boards put on the air, by the samples that arrived.
+        bytes_a_sample: everything that the boards put on the air before the updates, by the samples that arrived.
         airtime: by board, seconds on the air and the share of the hour's duty cycle that this is.
         attacks: by name, the reason for which it was refused.
+        releases: by device, the release that it runs in the end.
     """
 
     sent: int = 0
@@ -71,6 +70,7 @@ class Summary:
     bytes_a_sample: float = 0.0
     airtime: dict[str, dict[str, float]] = field(default_factory=dict)
     attacks: dict[str, str] = field(default_factory=dict)
+    releases: dict[str, int] = field(default_factory=dict)
     real_s: float = 0.0
     virtual_s: float = 0.0
 
@@ -102,7 +102,9 @@ class Demo:
         self._count = boards
         self._clock = SimClock.start(speed)
         self._seed = seed
-        self._app = app
+        self._app = (app or DEVICE / "app.py").read_text() if app or DEVICE.is_dir() else ""
+        if app is None:
+            self._app = self._app.replace(*SENDS)
         self._stored: queue.Queue[Stored] = queue.Queue()
         self._refused: queue.Queue[Refusal] = queue.Queue()
         self._on_air: list[Transmission] = []
@@ -118,7 +120,12 @@ class Demo:
         """
         begun = time.monotonic()
         with ExitStack() as stack:
-            self._tell("1  Registry, broker, radio medium, gateway and ingest are started.")
+            self._tell(
+                "1  Release 1 is built and signed; registry, broker, radio medium, gateway and ingest are started."
+            )
+            self._directory.mkdir(parents=True, exist_ok=True)
+            app = self._directory / "app.py"
+            app.write_text(self._app)
             site = stack.enter_context(
                 Site(
                     self._directory,
@@ -126,7 +133,7 @@ class Demo:
                     on_frame=self._stored.put,
                     on_refused=self._refused.put,
                     seed=self._seed,
-                    app=self._app,
+                    app=app,
                 )
             )
             site.ether.on_transmission.append(self._on_air.append)
@@ -134,6 +141,10 @@ class Demo:
             self._enrol(site)
             self._show_readings(site)
             summary = Summary(attacks=self._attacks(site))
+            summary.bytes_a_sample = self._bytes_a_sample(site)
+            story = updates.Updates(site, self._app, self._stored, self._take, self._tell)
+            summary.attacks |= story.run()
+            summary.releases = self._releases()
             self._measure(site, summary)
             summary.virtual_s = self._clock.now() - started
         summary.real_s = time.monotonic() - begun
@@ -191,7 +202,7 @@ class Demo:
         return f"frames by device {heard}; {logs}"
 
     def _take(self, stored: "Stored") -> None:
-        from host_tools.ingest.decode import Event, Telemetry
+        from host_tools.ingest.decode import Event, Telemetry, UpdateReport
 
         message = stored.message
         summary: list[str] = []
@@ -210,6 +221,8 @@ class Demo:
                 summary.append(f"{len(found)} x {name}, newest {text}")
         elif isinstance(message, Event):
             summary.append(f"event {EVENTS.get(message.event, message.event)}")
+        elif isinstance(message, UpdateReport):
+            summary.append(updates.told(message))
         else:
             summary.append(type(message).__name__.lower())
         if not self._console.is_terminal:
@@ -268,6 +281,7 @@ class Demo:
         journal = self._directory / "second-station.jsonl"
         site.enrol(board, self._tickets, journal)
         board.stop()
+        site.boards.remove(board)
         result = site.take(journal)
         if result.admitted or not result.refused:
             raise DemoFailed("a second board was admitted with a used ticket")
@@ -276,6 +290,17 @@ class Demo:
         return reason
 
     # what it came to
+
+    def _releases(self) -> dict[str, int]:
+        from provisioning.registry.models import Device
+
+        return {device.eui_hex: device.release for device in Device.objects.order_by("eui")}
+
+    def _bytes_a_sample(self, site: Site) -> float:
+        while not self._stored.empty():
+            self._take(self._stored.get_nowait())
+        names = {board.name for board in site.boards}
+        return sum(len(sent.packet) for sent in self._on_air if sent.sender in names) / max(1, self._samples)
 
     def _measure(self, site: Site, summary: Summary) -> None:
         while not self._stored.empty():
@@ -289,7 +314,6 @@ class Demo:
         summary.stored = statistics.stored
         summary.refused = dict(statistics.refused)
         summary.samples = self._samples
-        summary.bytes_a_sample = sum(len(sent.packet) for sent in own) / max(1, self._samples)
         for name, sender in site.ether.statistics()["senders"].items():
             if name in names and sender["packets"]:
                 budget = 3600 * EU868_DUTY_PERMILLE / 1000
@@ -303,14 +327,16 @@ def print_summary(summary: Summary, console: Console) -> None:
     lines = [
         f"   frames sent {summary.sent}, received {summary.received}, opened {summary.opened}, stored {summary.stored}",
         f"   refused: {refused}; and the board with the used ticket",
-        f"   {summary.bytes_a_sample:.2f} bytes on air a sample ({summary.samples} samples, all overhead counted)",
+        f"   {summary.bytes_a_sample:.2f} bytes on air a sample before the updates, all overhead counted",
     ]
     for name, used in sorted(summary.airtime.items()):
         lines.append(
             f"   {name}: {used['seconds']:.2f} s of airtime, {used['share_of_duty_cycle']:.1%} of the hour's duty cycle"
         )
+    releases = ", ".join(f"{eui} {release}" for eui, release in summary.releases.items())
+    lines.append(f"   releases: {releases}")
     lines.append(f"   {summary.virtual_s / 60:.0f} virtual minutes in {summary.real_s:.0f} s")
-    console.print("6  Summary", *lines, sep="\n", highlight=False, markup=False, soft_wrap=True)
+    console.print("9  Summary", *lines, sep="\n", highlight=False, markup=False, soft_wrap=True)
 
 
 def _clock_time(t: float) -> str:
