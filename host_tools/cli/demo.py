@@ -1,4 +1,4 @@
-"""`sealband demo`: two virtual wearables, from the factory to their readings and an update. What it plays is in `host_tools.demo`."""
+"""`sealband demo`: two virtual wearables, from the factory to their readings and an update; see `host_tools.demo`."""
 
 import dataclasses
 import signal
