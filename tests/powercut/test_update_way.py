@@ -97,7 +97,7 @@ def twice(start, run, check, first, second):
 
 
 def test_second_power_cut_while_an_update_recovers():
-    cuts = twice(delivered(True), run, check, 2, 9)
+    cuts = twice(delivered(True), run, check, 1, 7)
     assert cuts > 500, cuts
     print("second cuts of an update: %d" % cuts)
 
@@ -141,7 +141,7 @@ def test_power_cut_at_every_operation_of_a_trial_that_fails():
     assert way.intact(board).trial == 1
     cuts = sweep(board, rolled_back, check_rolled_back)
     assert cuts > 20, cuts
-    cuts += twice(board, rolled_back, check_rolled_back, 1, 3)
+    cuts += twice(board, rolled_back, check_rolled_back, 1, 1)
     print("rollback: %d cuts" % cuts)
 
 
@@ -150,7 +150,7 @@ def test_power_cut_at_every_operation_of_a_trust_rotation():
         way.Server.files[way.BASE + "/trust/%d.cbor" % version] = way.signed_trust(way.trust_payload(version))
     way.Server.fails = {}
     board = way.world(b"", sequence=0)
-    cuts = sweep(board, run, check_trust) + twice(board, run, check_trust, 1, 4)
+    cuts = sweep(board, run, check_trust) + twice(board, run, check_trust, 1, 1)
     del way.Server.files[way.BASE + "/trust/3.cbor"]
     assert cuts > 300, cuts
     print("trust rotation: %d cuts" % cuts)
