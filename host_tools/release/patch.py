@@ -1,5 +1,8 @@
 """What is delivered in place of an image: raw deflate of the image, or of a patch to it from an image that runs.
 
+Firmware is delivered in sections, each a deflate stream of its own, since a device writes it as it comes: after an
+interruption it goes on where a section begins.
+
 Format of a patch: sealwire.update PATCH_* (magic, SHA-256 of the base, length of the image; then steps of three numbers
 and two runs). The steps come from `bsdiff4`; what it gives as differences becomes XOR here, which a small chip undoes
 in blocks. Delivery is not signed: the image's digest decides. Pure, and written apart from the device's code.
@@ -12,8 +15,9 @@ from collections.abc import Iterator
 
 import bsdiff4.core
 
-from sealwire.update import PATCH_HEAD, PATCH_MAGIC, WINDOW_BITS
+from sealwire.update import BLOCK_LEN, PATCH_HEAD, PATCH_MAGIC, WINDOW_BITS
 
+SECTION = 1 << 16  # bytes of a firmware image; any multiple of BLOCK_LEN
 PLAIN_MAX = 16 << 20  # bytes that a patch may inflate to here; devices allow less
 _LEVEL = 9
 _MEMORY = 9
@@ -44,6 +48,40 @@ def inflate(data: bytes, limit: int) -> bytes:
     Raises:
         PatchError: it is no such stream, or more comes out.
     """
+    out, rest = _inflate_one(data, limit)
+    if rest:
+        raise PatchError("something follows it")
+    return out
+
+
+def deflate_sections(data: bytes) -> bytes:
+    """A firmware image as it is delivered: a deflate stream for each `SECTION`, one behind the other."""
+    return b"".join(deflate(data[at : at + SECTION]) for at in range(0, len(data), SECTION))
+
+
+def inflate_sections(data: bytes, limit: int) -> bytes:
+    """Undo `deflate_sections`, also with sections of other lengths: as devices do, one of them may be the whole image.
+
+    Args:
+        data: deflate streams and nothing else.
+        limit: how many bytes may come out.
+
+    Raises:
+        PatchError: there is something else, more comes out, or a section begins in the middle of a block.
+    """
+    out = bytearray()
+    while data:
+        if len(out) % BLOCK_LEN:
+            raise PatchError(f"a section begins in the middle of a block of {BLOCK_LEN} bytes")
+        section, data = _inflate_one(data, limit - len(out))
+        if not section:
+            raise PatchError("a section is empty")
+        out += section
+    return bytes(out)
+
+
+def _inflate_one(data: bytes, limit: int) -> tuple[bytes, bytes]:
+    # what the first stream inflates to, and what follows it
     unsqueezer = zlib.decompressobj(-WINDOW_BITS)
     try:
         out = unsqueezer.decompress(data, limit + 1)
@@ -51,9 +89,9 @@ def inflate(data: bytes, limit: int) -> bytes:
         raise PatchError(f"it is no deflate stream: {error}") from None
     if len(out) > limit:
         raise PatchError(f"it inflates to more than {limit} bytes")
-    if not unsqueezer.eof or unsqueezer.unused_data:
-        raise PatchError("it is cut short, or something follows it")
-    return out
+    if not unsqueezer.eof:
+        raise PatchError("it is cut short")
+    return out, unsqueezer.unused_data
 
 
 def make(base: bytes, image: bytes) -> bytes:

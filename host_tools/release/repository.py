@@ -3,7 +3,7 @@
     releases.json                                     what is there, for programs
     <model>/<sequence>/manifest.suit                  signed
     <model>/<sequence>/trust/<version>.cbor           every trust list, so that a device finds the next one
-    <model>/<sequence>/<image digest>/full.deflate    the image
+    <model>/<sequence>/<image digest>/full.deflate    the image; of firmware, in sections
     <model>/<sequence>/<image digest>/from-<digest>.patch   what makes it of an image before
     <model>/<sequence>/app.tar (fw.bin), release.json, sbom.cdx.json
 
@@ -190,12 +190,14 @@ def _delivery(
     release: manifest.Release, image: bytes, published: Sequence[_Base], keep: int
 ) -> tuple[dict[str, bytes], dict[int, int]]:
     # the files that are named by digests, and the patches' sizes by the sequence of their base
-    full = patch.deflate(image)
-    if patch.inflate(full, len(image)) != image:
+    is_app = release.component == COMPONENT_APP
+    full = patch.deflate(image) if is_app else patch.deflate_sections(image)
+    back = patch.inflate(full, len(image)) if is_app else patch.inflate_sections(full, len(image))
+    if back != image:
         raise PublishRefused("the image does not come back from what would be delivered", "this is a defect")
     contents = {FULL_NAME % release.digest.hex(): full}
     sizes: dict[int, int] = {}
-    if release.component != COMPONENT_APP:
+    if not is_app:
         # firmware is fetched whole: the running one can't be read back as the base
         return contents, sizes
     like = [base for base in published if base.component == release.component and base.sequence < release.sequence]

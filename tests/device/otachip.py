@@ -6,11 +6,16 @@
 #   Partition     esp32.Partition over `Partition.chip`
 #   OtaWorld      World with a chip; copy() and revived()
 #   deflated      raw deflate of stored blocks
+#   sections      the same as firmware is delivered: a stream for each so many bytes
+#   Delivery      a server of one file that is read by the real fetch.Body, and what it does wrong
 import hashlib
 import struct
 import sys
 
 from device.fakes import DONE, EIO, HALF, RamFlash, World
+
+from sealband.update.fetch import Body, FetchError
+from sealwire import update
 
 BLOCK = 4096
 BLOCKS = 4
@@ -31,6 +36,52 @@ def deflated(data):
         out += struct.pack("<BHH", not data, len(part), len(part) ^ 0xFFFF) + part
         if not data:
             return out
+
+
+def sections(data, length=BLOCK):
+    return b"".join([deflated(data[at : at + length]) for at in range(0, len(data), length)])
+
+
+# What firmware.install is given to open the delivery with.
+class Delivery:
+    def __init__(self, data, ranges=True):
+        self.data = data
+        self.ranges = ranges
+        self.drops = None  # bytes that each connection carries
+        self.asked = []  # from where
+        self.sent = 0  # bytes, of all connections
+        self.longer = False  # goes on after what it announced
+
+    def __call__(self, at):
+        self.asked.append(at)
+        at = at if self.ranges and at < len(self.data) else 0
+        return Body(_Connection(self, at), memoryview(bytearray(1000)), 0, at, len(self.data))
+
+
+class _Connection:
+    def __init__(self, delivery, at):
+        self._delivery = delivery
+        self._at = at
+        self._left = len(delivery.data) if delivery.drops is None else delivery.drops
+
+    def read(self, view):
+        count = min(len(view), self._left)
+        if not count:
+            raise FetchError(update.UNREACHABLE)
+        view[:count] = self._delivery.data[self._at : self._at + count]
+        self._at += count
+        self._left -= count
+        self._delivery.sent += count
+        return count
+
+    def back(self):
+        pass
+
+    def ended(self):
+        return not self._delivery.longer
+
+    def close(self):
+        self.read = None
 
 
 class OtaChip:
@@ -165,8 +216,9 @@ class Partition:
         other._index = 1 - self._index
         return other
 
-    def readblocks(self, block, buffer):
-        data = Partition.chip.slots[self._index][block * BLOCK : block * BLOCK + len(buffer)]
+    def readblocks(self, block, buffer, offset=0):
+        at = block * BLOCK + offset
+        data = Partition.chip.slots[self._index][at : at + len(buffer)]
         if "read" in Partition.chip.blind:
             data = bytes(len(data))
         buffer[:] = data

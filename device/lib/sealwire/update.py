@@ -72,9 +72,10 @@ TAR_RECORD_LEN = 10240  # an image's length is a multiple of it
 WINDOW_BITS = 10  # of raw deflate, for full images and patches
 
 # Delivery, beside the manifest
-FULL_NAME = "%s/full.deflate"  # image digest in hex
+FULL_NAME = "%s/full.deflate"  # image digest in hex; of firmware: sections, see BLOCK_LEN
 PATCH_NAME = "%s/from-%s.patch"  # image digest, running digest, both in hex
 TRUST_NAME = "trust/%d.cbor"  # version
+BLOCK_LEN = 4096  # a firmware comes as deflate streams, one behind the other; each but the last gives a multiple of it
 
 # A patch, within deflate: magic, SHA-256 of the base, length of the image; then, until that length is reached,
 # three numbers and two runs: copy the first run of the base XOR the patch's bytes, then the second as it stands,

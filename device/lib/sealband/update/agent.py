@@ -4,6 +4,8 @@
 #
 #   link → trust lists → manifest verified, and the one that was ordered → patch, or else full image, to flash
 #        → idle slot, read back, digest → boot record: on trial → reset
+#
+# A firmware goes to its partition as it comes.
 import os
 import sys
 import time
@@ -117,12 +119,13 @@ def _pull(work, site, now_s, feed):
     work.firmware = order.component == COMPONENT_FW
     name = order.digest.hex()[:16]
     job.tidy((name + ".patch", name + ".full"))
-    if not work.firmware and _patched(work, source, order, name, feed):
-        return
     path = job.path(name + ".full")
     url = address.join(work.url, order.uri)
-    length = source.download(url, path, _delivered_max(order.size))
-    _install(work, order, path, False, length, feed)
+    if work.firmware:
+        _install_firmware(work, order, source, url, path, feed)
+    elif not _patched(work, source, order, name, feed):
+        length = source.download(url, path, _delivered_max(order.size))
+        _install(work, order, path, False, length, feed)
 
 
 # Take every newer trust list that is there, one version after the other; what holds in the end.
@@ -217,26 +220,41 @@ def _patched(work, source, order, name, feed):
 
 # Delivery is not signed, so what does not lead to the signed digest is fetched anew in another attempt.
 def _install(work, order, path, patched, length, feed):
+    from sealband.update import install
+
     say("fetched", length)
     job.note(work.sequence, wire.FETCHED)
-    label = ""
     try:
-        if work.firmware:
-            from sealband.update import firmware
-
-            firmware.install(order, path, feed=feed, folder=job.SLOTS)
-            label = record.load(job.SLOTS).firmware[1].decode()
-        else:
-            from sealband.update import install
-
-            install.install(order, path, patched, job.SLOTS, feed)
+        install.install(order, path, patched, job.SLOTS, feed)
     except UpdateRefused as error:
         _remove(path)
         raise Failed(error.code)
-    # From here on the next start tries it. Should the power fail before all of this is written, the trial goes without
-    # what is missing, and duty.py learns from the boot record how it ended.
-    say("installed", order.sequence)
-    job.write("trial", [work.records, label, order.sequence])
+    _on_trial(work, path, "")
+
+
+# The same, with no file in between: at `path` is only noted how far it came.
+def _install_firmware(work, order, source, url, path, feed):
+    from sealband.update import firmware
+
+    def open_at(at):
+        say("fetches from", at)
+        return source.open(url, at, _delivered_max(order.size))
+
+    try:
+        firmware.install(order, open_at, path, feed, job.SLOTS)
+    except UpdateRefused as error:
+        _remove(path)
+        raise Failed(error.code)
+    _on_trial(work, path, record.load(job.SLOTS).firmware[1].decode())
+
+
+# From here on the next start tries it. Should the power fail before all of this is written, the trial goes without what
+# is missing, and duty.py learns from the boot record how it ended. label: of the firmware's partition.
+def _on_trial(work, path, label):
+    say("installed", work.sequence)
+    job.write("trial", [work.records, label, work.sequence])
+    if label:
+        job.note(work.sequence, wire.FETCHED)
     job.note(work.sequence, wire.INSTALLED)
     work.phase = job.TRIAL
     work.save()

@@ -48,6 +48,12 @@ class Pace:
         self._window_ms = 0
         self._count = 0
 
+    # The time since the last step went into our own work: it counts for the whole, and is no silence of the server's.
+    def back(self):
+        now = self._now_ms()
+        self._spent_ms += ticks_diff(now, self._last)
+        self._last = now
+
     # So many bytes came since the last step. FetchError when a limit is passed.
     def step(self, count):
         if self._feed:
@@ -131,6 +137,10 @@ class Connection:
             if count is not None:
                 return count
             self._poller.poll(_STEP_MS)
+
+    # The reader was busy with what it had read.
+    def back(self):
+        self._pace.back()
 
     # Whether the server has nothing more to say. It may leave the connection open, but not go on.
     def ended(self):

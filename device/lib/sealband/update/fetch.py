@@ -6,7 +6,8 @@
 # caller sets it.
 #
 # A file grows by blocks of 4 KiB, each flushed. Its length is all that is remembered of a download: the next one asks
-# for what follows it.
+# for what follows it. What has no room as a file is read as it comes (Body), and whoever reads it remembers.
+import io
 import os
 import time
 
@@ -33,6 +34,63 @@ def _remove(path):
         os.remove(path)
     except OSError:
         pass  # it was not there
+
+
+# Where the body begins that answers a request from `at` on. None: the server does not go on from there.
+def _first(answer, at, have, limit):
+    if answer.status == 200:
+        at = 0
+    elif answer.first != at or answer.total != at + answer.length:
+        return None
+    if at + answer.length > limit or have > answer.length:
+        raise FetchError(wire.TOO_LONG)
+    return at
+
+
+# A file as it comes, for deflate to read from. Close it before the source is asked for anything else.
+class Body(io.IOBase):
+    # view: the source's buffer, which holds `have` bytes; first: where in the file they begin
+    def __init__(self, connection, view, have, first, total):
+        self._connection = connection
+        self._view = view
+        self._have = have
+        self._next = 0
+        self._first = first
+        self._total = total
+
+    # The place in the file of the byte that comes next.
+    def tell(self):
+        return self._first + self._next
+
+    # One byte, as deflate asks for them, or 0 at the end of the file; FetchError.
+    def readinto(self, buffer):
+        if self._next == self._have and not self._fill():
+            return 0
+        buffer[0] = self._view[self._next]
+        self._next += 1
+        return 1
+
+    def _fill(self):
+        self._first += self._have
+        self._have = self._next = 0
+        want = min(self._total - self._first, _BLOCK_LEN)
+        if want:
+            self._connection.back()
+            self._have = self._connection.read(self._view[:want])
+            if not self._have:
+                raise FetchError(wire.UNREACHABLE)
+        return want
+
+    # Whether all of it was read. FetchError: the server goes on.
+    def ended(self):
+        if self.tell() != self._total:
+            return False
+        if not self._connection.ended():
+            raise FetchError(wire.TOO_LONG)
+        return True
+
+    def close(self):
+        self._connection.close()
 
 
 class Source:
@@ -81,6 +139,25 @@ class Source:
                 _remove(path)
             raise
 
+    # A file of at most `limit` bytes from `at` on, or from its beginning if the server won't go on there; FetchError.
+    def open(self, url, at, limit):
+        pace = self._pace(self._limits.download_ms)
+        body = self._open(pace, url, at, limit) if at else None
+        return body or self._open(pace, url, 0, limit)
+
+    def _open(self, pace, url, at, limit):
+        connection = Connection(pace)
+        try:
+            answer, have = self._request(connection, url, at)
+            first = _first(answer, at, have, limit)
+            if first is None:
+                connection.close()
+                return None
+            return Body(connection, self._view, have, first, first + answer.length)
+        except FetchError:
+            connection.close()
+            raise
+
     # Ask for the file from `at` on. None: the server does not go on from there, so ask for all of it.
     def _receive(self, pace, url, path, at, limit):
         connection = Connection(pace)
@@ -89,12 +166,9 @@ class Source:
             if answer.status == 416:
                 # complete, as far as the server knows; else what is there is not the beginning of this file
                 return at if answer.total == at else None
-            if answer.status == 200:
-                at = 0
-            elif answer.first != at or answer.total != at + answer.length:
+            at = _first(answer, at, have, limit)
+            if at is None:
                 return None
-            if at + answer.length > limit or have > answer.length:
-                raise FetchError(wire.TOO_LONG)
             try:
                 self._store(connection, path, at, at + answer.length, have)
             except OSError:
