@@ -160,12 +160,16 @@ def last_sequence(folder: Path, board: Board) -> int:
     return highest
 
 
-def describe(parsed: manifest.Parsed, entries: Sequence[archive.Entry]) -> bytes:
-    """The text of `release.json`."""
+def description(parsed: manifest.Parsed, entries: Sequence[archive.Entry]) -> dict[str, Any]:
+    """What `release.json` says of a release, as far as it follows from manifest and image.
+
+    Args:
+        parsed: the manifest, with its text.
+        entries: the image's files; none if it is firmware.
+    """
     release = parsed.release
     assert release.text
-    value: dict[str, Any] = {
-        "format": _FORMAT,
+    return {
         "vendor": release.text.vendor,
         "model": release.text.model,
         "version": release.text.version,
@@ -176,6 +180,11 @@ def describe(parsed: manifest.Parsed, entries: Sequence[archive.Entry]) -> bytes
         "manifest": parsed.manifest_digest.hex(),
         "files": [{"name": entry.name, "size": entry.size, "sha256": entry.sha256.hex()} for entry in entries],
     }
+
+
+def describe(parsed: manifest.Parsed, entries: Sequence[archive.Entry]) -> bytes:
+    """The text of `release.json`."""
+    value = {"format": _FORMAT, **description(parsed, entries)}
     return (json.dumps(value, indent=2) + "\n").encode()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from host_tools.release import archive, files, manifest
-from host_tools.release.build import DESCRIPTION, IMAGE_MAX, IMAGES, MANIFEST
+from host_tools.release.build import DESCRIPTION, IMAGE_MAX, IMAGES, MANIFEST, description
 from host_tools.release.cose import CoseError, Sign1, sign1
 from provisioning import signers
 from sealwire import manifest as wire
@@ -181,19 +181,6 @@ def _description(path: Path) -> Mapping[str, Any]:
 
 
 def _compare(says: Mapping[str, Any], parsed: manifest.Parsed, entries: tuple[archive.Entry, ...]) -> None:
-    release = parsed.release
-    assert release.text
-    found = {
-        "vendor": release.text.vendor,
-        "model": release.text.model,
-        "version": release.text.version,
-        "component": release.component.decode(),
-        "sequence": release.sequence,
-        "digest": release.digest.hex(),
-        "size": release.size,
-        "manifest": parsed.manifest_digest.hex(),
-        "files": [{"name": entry.name, "size": entry.size, "sha256": entry.sha256.hex()} for entry in entries],
-    }
-    for field, value in found.items():
+    for field, value in description(parsed, entries).items():
         if says.get(field) != value or type(says[field]) is not type(value):
             raise SignRefused(f"{DESCRIPTION} says another {field} than manifest and image")
