@@ -15,6 +15,11 @@ END_S = 5.0
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
+def environment() -> dict[str, str]:
+    """What every interpreter is given: nothing of the user's, so no history file, no time zone, no settings."""
+    return {"PATH": os.environ.get("PATH", os.defpath), "TZ": "UTC", "LANG": "C.UTF-8"}
+
+
 class Process:
     """Starts it.
 
