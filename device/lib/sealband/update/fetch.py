@@ -19,6 +19,7 @@ from sealband.update.head import FetchError
 from sealwire import update as wire
 
 _BLOCK_LEN = const(4096)
+_BODY_STEP = const(1024)  # of a body that is not kept: whoever reads it needs memory too
 _HEAD_STEP = const(256)  # a head is read in such steps, so that little of the body comes with it
 
 
@@ -73,7 +74,7 @@ class Body(io.IOBase):
     def _fill(self):
         self._first += self._have
         self._have = self._next = 0
-        want = min(self._total - self._first, _BLOCK_LEN)
+        want = min(self._total - self._first, _BODY_STEP)
         if want:
             self._connection.back()
             self._have = self._connection.read(self._view[:want])
