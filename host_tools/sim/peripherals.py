@@ -12,7 +12,9 @@ a sequence number and arguments; the answer is the sequence number, a status and
     T  transmit        L  listen             P  poll      W  wait                 Y  standby
     N  Wi-Fi, Z  partitions: a second letter says what (`host_tools.sim.requests`)
 
-Not here: the process and its terminal (`host_tools.sim.board`).
+Owns the RTC, pins, buses, watchdog and what a reset leaves of them all, and turns errors into answers. Not here: the
+process and its terminal (`host_tools.sim.processor`), what is behind the requests of NVS, radio, Wi-Fi and partitions
+(`host_tools.sim.requests`).
 """
 
 import contextlib
@@ -29,13 +31,12 @@ from host_tools.sim.bootloader import Bootloader
 from host_tools.sim.clock import SimClock
 from host_tools.sim.esp import EspError
 from host_tools.sim.flash import Flash
-from host_tools.sim.nvs import INVALID_LENGTH, Nvs, NvsError
+from host_tools.sim.nvs import Nvs
 from host_tools.sim.parts import Nack, Part
-from host_tools.sim.radio import Heard, Radio, decode_params
-from host_tools.sim.requests import PartitionRequests, WifiRequests
+from host_tools.sim.radio import Radio
+from host_tools.sim.requests import NoAnswer, NvsRequests, PartitionRequests, RadioRequests, WifiRequests
 from host_tools.sim.wifi import AccessPoint, Station, WifiError
 
-UNIX_2000 = 946_684_800
 RTC_MEMORY_MAX = 2048
 REQUEST_MAX = 8192
 ENODEV = 19
@@ -73,10 +74,6 @@ class Wake:
 
     any_of: dict[int, int] = field(default_factory=dict)
     all_low: tuple[int, ...] = ()
-
-
-class _NoAnswer(Exception):
-    """The request gets no answer: its asker is gone, or will be."""
 
 
 class Peripherals:
@@ -121,6 +118,8 @@ class Peripherals:
         self.partition_cut_after = 0
         self.station = Station(clock.now, wifi, seed=int.from_bytes(mac, "big"))
         self.bootloader = Bootloader(flash, chip, say, self._spend_partition)
+        self._modem = RadioRequests(radio)
+        self._keys = NvsRequests(nvs, self._spend_nvs)
         self._wifi = WifiRequests(self.station)
         self._partitions = PartitionRequests(flash, self.bootloader, self._spend_partition)
         self._mac = mac
@@ -162,15 +161,19 @@ class Peripherals:
                         return
                     answer = self._answer(request[:1], request[2:], connection)
                     connection.send(request[1:2] + answer)
-                except _NoAnswer:
+                except NoAnswer:
                     continue
                 except OSError:
                     return
 
     def _answer(self, letter: bytes, body: bytes, connection: socket.socket) -> bytes:
         try:
-            if letter == b"W":
-                return _OK + self._wait(connection)
+            if letter in RadioRequests.LETTERS:
+                # the next request means that a Control-C ended this one on the board
+                return _OK + self._modem.answer(letter, body, lambda: bool(select.select([connection], [], [], 0)[0]))
+            if letter in NvsRequests.LETTERS:
+                with self._lock:
+                    return _OK + self._keys.answer(letter, body)
             handler = _HANDLERS.get(letter)
             if handler is None:
                 raise ValueError("no such request")
@@ -218,21 +221,21 @@ class Peripherals:
 
     def _reset(self, _: bytes) -> bytes:
         self._on_event(Event("reset"))
-        raise _NoAnswer
+        raise NoAnswer
 
     def _exit(self, _: bytes) -> bytes:
         self._on_event(Event("exit"))
-        raise _NoAnswer
+        raise NoAnswer
 
     def _sleep(self, body: bytes) -> bytes:
         (ms,) = struct.unpack(">q", body)
         self._on_event(Event("sleep", None if ms <= 0 else ms / 1000))
-        raise _NoAnswer
+        raise NoAnswer
 
     def _cut(self, _: bytes) -> bytes:
         self.flash_cut_after = 0
         self._on_event(Event("cut"))
-        raise _NoAnswer
+        raise NoAnswer
 
     def _memory(self, _: bytes) -> bytes:
         return self._rtc_memory
@@ -297,51 +300,11 @@ class Peripherals:
             self.wake.all_low = tuple(body[1:])
         return b""
 
-    # NVS
+    # NVS, partitions, Wi-Fi
 
-    def _nvs_open(self, body: bytes) -> bytes:
-        namespace, _, _ = _names(body)
+    def _partition(self, body: bytes) -> bytes:
         with self._lock:
-            self._nvs.open(namespace)
-        return b""
-
-    def _nvs_get_i32(self, body: bytes) -> bytes:
-        namespace, key, _ = _names(body)
-        return struct.pack(">i", self._nvs.get(namespace, key, int))
-
-    def _nvs_get_blob(self, body: bytes) -> bytes:
-        namespace, key, size = _names(body)
-        value = bytes(self._nvs.get(namespace, key, bytes))
-        if len(value) > int.from_bytes(size, "big"):
-            raise NvsError(INVALID_LENGTH)
-        return value
-
-    def _nvs_set_i32(self, body: bytes) -> bytes:
-        namespace, key, value = _names(body)
-        self._spend_nvs()
-        with self._lock:
-            self._nvs.set(namespace, key, struct.unpack(">i", value)[0])
-        return b""
-
-    def _nvs_set_blob(self, body: bytes) -> bytes:
-        namespace, key, value = _names(body)
-        self._spend_nvs()
-        with self._lock:
-            self._nvs.set(namespace, key, value)
-        return b""
-
-    def _nvs_erase(self, body: bytes) -> bytes:
-        namespace, key, _ = _names(body)
-        self._spend_nvs()
-        with self._lock:
-            self._nvs.erase(namespace, key)
-        return b""
-
-    def _nvs_commit(self, _: bytes) -> bytes:
-        self._spend_nvs()
-        with self._lock:
-            self._nvs.commit()
-        return b""
+            return self._partitions.answer(body)
 
     def _spend_nvs(self) -> None:
         # the test's power cut: this operation does not happen, and nothing after it
@@ -349,20 +312,14 @@ class Peripherals:
             self.nvs_cut_after -= 1
             if not self.nvs_cut_after:
                 self._on_event(Event("cut"))
-                raise _NoAnswer
-
-    # partitions and Wi-Fi
-
-    def _partition(self, body: bytes) -> bytes:
-        with self._lock:
-            return self._partitions.answer(body)
+                raise NoAnswer
 
     def _spend_partition(self) -> None:
         if self.partition_cut_after:
             self.partition_cut_after -= 1
             if not self.partition_cut_after:
                 self._on_event(Event("cut"))
-                raise _NoAnswer
+                raise NoAnswer
 
     def _network(self, body: bytes) -> bytes:
         with self._lock:
@@ -372,32 +329,6 @@ class Peripherals:
         """Bring the access point into range, or take it away."""
         with self._lock:
             self.station.set_range(up)
-
-    # the radio
-
-    def _transmit(self, body: bytes) -> bytes:
-        at, params, packet = struct.unpack(">q", body[:8])[0] / _NS, decode_params(body[8:24]), body[24:]
-        return struct.pack(">q", round(self.radio.transmit(packet, params, at) * _NS))
-
-    def _listen(self, body: bytes) -> bytes:
-        at, timeout_ms, continuous = struct.unpack(">qiB", body[:13])
-        timeout_s = None if timeout_ms < 0 else timeout_ms / 1000
-        self.radio.listen(decode_params(body[13:]), at / _NS, timeout_s, bool(continuous))
-        return b""
-
-    def _poll(self, _: bytes) -> bytes:
-        return _heard(self.radio.poll())
-
-    def _wait(self, connection: socket.socket) -> bytes:
-        # the next request means that a Control-C ended this one on the board
-        heard = self.radio.wait(lambda: bool(select.select([connection], [], [], 0)[0]))
-        if heard is None:
-            raise _NoAnswer
-        return _heard(heard)
-
-    def _standby(self, _: bytes) -> bytes:
-        self.radio.standby()
-        return b""
 
 
 _HANDLERS: dict[bytes, Callable[[Peripherals, bytes], bytes]] = {
@@ -419,34 +350,9 @@ _HANDLERS: dict[bytes, Callable[[Peripherals, bytes], bytes]] = {
     b"q": Peripherals._set_pin,
     b"x": Peripherals._wake_ext0,
     b"y": Peripherals._wake_ext1,
-    b"o": Peripherals._nvs_open,
-    b"G": Peripherals._nvs_get_i32,
-    b"S": Peripherals._nvs_set_i32,
-    b"C": Peripherals._nvs_get_blob,
-    b"B": Peripherals._nvs_set_blob,
-    b"e": Peripherals._nvs_erase,
-    b"c": Peripherals._nvs_commit,
-    b"T": Peripherals._transmit,
-    b"L": Peripherals._listen,
-    b"P": Peripherals._poll,
-    b"Y": Peripherals._standby,
     b"N": Peripherals._network,
     b"Z": Peripherals._partition,
 }
-
-
-def _heard(heard: Heard) -> bytes:
-    packet = heard.packet
-    if packet is None:
-        return bytes((heard.listening,))
-    rssi, snr = (max(-32768, min(32767, round(value))) for value in (packet.rssi, packet.snr * 4))
-    head = struct.pack(">BqhhB", 3 if heard.listening else 2, round(packet.at * _NS), rssi, snr, 1)
-    return head + packet.packet
-
-
-def _names(body: bytes) -> tuple[str, str, bytes]:
-    namespace, key, value = body.split(b"\0", 2)
-    return namespace.decode(), key.decode(), value
 
 
 def _acknowledges(part: Part) -> bool:
