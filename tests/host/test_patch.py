@@ -16,8 +16,17 @@ from hypothesis import strategies as st
 
 import boards
 from host_tools.release.bundle import app_image, compile_tree
-from host_tools.release.patch import PatchError, apply, deflate, inflate, make
-from sealwire.update import PATCH_HEAD, PATCH_MAGIC, WINDOW_BITS
+from host_tools.release.patch import (
+    SECTION,
+    PatchError,
+    apply,
+    deflate,
+    deflate_sections,
+    inflate,
+    inflate_sections,
+    make,
+)
+from sealwire.update import BLOCK_LEN, PATCH_HEAD, PATCH_MAGIC, WINDOW_BITS
 from tests.support import patches
 from tests.support.micropython import ROOT, Micropython
 
@@ -79,6 +88,48 @@ def test_later_version_comes_back_also_with_a_decoder_that_knows_nothing_of_ours
     plain = zlib.decompress(patch, wbits=-WINDOW_BITS)
     assert plain[:40] == struct.pack(PATCH_HEAD, PATCH_MAGIC, hashlib.sha256(base * 3).digest(), len(image))
     assert patches.decode(base * 3, plain) == image
+
+
+@given(data=st.binary(max_size=300), times=st.integers(0, 1500))
+def test_firmware_comes_back_from_its_sections(data: bytes, times: int) -> None:
+    whole = data * times
+    delivered = deflate_sections(whole)
+    assert inflate_sections(delivered, len(whole)) == whole
+    # each section is a stream that knows nothing of those before
+    found, rest = [], delivered
+    while rest:
+        one = zlib.decompressobj(-WINDOW_BITS)
+        found.append(one.decompress(rest))
+        rest = one.unused_data
+    assert found == [whole[at : at + SECTION] for at in range(0, len(whole), SECTION)]
+
+
+def test_sections_of_other_lengths_are_taken_and_halves_of_blocks_are_not() -> None:
+    data = random.Random(4).randbytes(3 * BLOCK_LEN + 7)
+    for lengths in ((len(data),), (BLOCK_LEN, 2 * BLOCK_LEN, 7), (3 * BLOCK_LEN, 7)):
+        assert inflate_sections(_streams(data, lengths), len(data)) == data
+    for lengths in ((BLOCK_LEN - 1, 1 + 2 * BLOCK_LEN + 7), (7, 3 * BLOCK_LEN), (BLOCK_LEN, 0, 2 * BLOCK_LEN + 7)):
+        with pytest.raises(PatchError, match=r"middle of a block|empty"):
+            inflate_sections(_streams(data, lengths), len(data))
+
+
+def test_broken_sections_are_refused() -> None:
+    data = random.Random(4).randbytes(2 * BLOCK_LEN)
+    delivered = _streams(data, (BLOCK_LEN, BLOCK_LEN))
+    with pytest.raises(PatchError, match="more than"):
+        inflate_sections(delivered, len(data) - 1)
+    with pytest.raises(PatchError, match="cut short"):
+        inflate_sections(delivered[:-1], len(data))
+    with pytest.raises(PatchError, match="no deflate stream"):
+        inflate_sections(delivered + b"\xff", len(data))
+
+
+def _streams(data: bytes, lengths: tuple[int, ...]) -> bytes:
+    out = []
+    for length in lengths:
+        out.append(deflate(data[:length]))
+        data = data[length:]
+    return b"".join(out)
 
 
 @given(base=st.binary(max_size=600), image=st.binary(min_size=1, max_size=600))

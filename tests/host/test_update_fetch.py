@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from host_tools.release import patch
 from sealwire import update as wire
 from tests.support import hostile_http as http
 from tests.support.fetcher import Fetcher, Outcome
@@ -619,6 +620,110 @@ def paced(start, step, **limits):
             assert outcome == wire.TIME_OUT
 
 
+# --- a file that is read as it comes
+
+
+def come(device: Fetcher, script: http.Script, at: int = 0, limit: int = 1 << 20, **options: int) -> Outcome:
+    with Server(script) as server:
+        return device.come(server.origin + "/f", at, limit, **options)
+
+
+@pytest.mark.parametrize("at", [0, 1, 1023, 1024, 1025, 49_999])
+def test_file_is_read_from_any_byte_on(device: Fetcher, at: int) -> None:
+    with Server(http.files({"/f": IMAGE})) as server:
+        outcome = device.come(server.origin + "/f", at)
+    assert outcome.value == (at, len(IMAGE), IMAGE[at:], True)
+    assert [request.headers.get("range") for request in server.requests] == [f"bytes={at}-" if at else None]
+
+
+def test_empty_file_ends_at_once(device: Fetcher) -> None:
+    assert come(device, http.files({"/f": b""})).value == (0, 0, b"", True)
+
+
+def test_server_that_does_not_go_on_is_read_from_the_beginning(device: Fetcher) -> None:
+    assert come(device, http.files({"/f": IMAGE}, ranges=False), 4000).value == (0, len(IMAGE), IMAGE, True)
+    assert come(device, http.files({"/f": IMAGE}), len(IMAGE)).value == (0, len(IMAGE), IMAGE, True)  # 416
+
+    def elsewhere(peer: Peer, request: Request) -> None:
+        if request.start is None:
+            peer.send(answer("200 OK", SMALL))
+        else:
+            peer.send(answer("206 Partial Content", SMALL, "Content-Range: bytes 0-511/512"))
+
+    assert come(device, elsewhere, 400).value == (0, 512, SMALL, True)
+
+
+def test_server_that_always_answers_another_range_gets_one_restart(device: Fetcher) -> None:
+    script = http.say(answer("206 Partial Content", b"abc", "Content-Range: bytes 1-3/4"))
+    with Server(script) as server:
+        assert device.come(server.origin + "/f", 10).code == wire.HTTP_STATUS
+    assert server.connections == 2
+
+
+def test_part_of_a_file_is_not_all_of_it(device: Fetcher) -> None:
+    assert come(device, http.files({"/f": IMAGE}), count=5000).value == (0, 5000, IMAGE[:5000], False)
+
+
+def test_connection_that_breaks_off_while_it_is_read_is_told(device: Fetcher) -> None:
+    assert come(device, http.files({"/f": IMAGE}, drop_after=30_000)).code == wire.UNREACHABLE
+
+
+@pytest.mark.parametrize(("at", "limit"), [(0, 49_999), (100, 49_999)])
+def test_file_over_the_limit_is_not_begun(device: Fetcher, at: int, limit: int) -> None:
+    assert come(device, http.files({"/f": IMAGE}), at, limit).code == wire.TOO_LONG
+    assert come(device, http.files({"/f": IMAGE}), at, limit + 1).code == 0
+
+
+def test_more_than_was_announced_is_refused(device: Fetcher) -> None:
+    for body in (SMALL, IMAGE):
+        head = answer("200 OK", b"", length=len(body))
+        assert come(device, http.say(head + body + b"more")).code == wire.TOO_LONG
+
+
+def test_sections_come_inflated_with_the_place_behind_each(device: Fetcher) -> None:
+    plain = (IMAGE[:3000] + bytes(3000)) * 4
+    pieces = [patch.deflate(plain[at : at + 6144]) for at in range(0, len(plain), 6144)]
+    whole = b"".join(pieces)
+    with Server(http.files({"/f": whole})) as server:
+        url = server.origin + "/f"
+        for number in range(len(pieces)):
+            at = sum(map(len, pieces[:number]))
+            rest = plain[6144 * number :]
+            assert device.come(url, at, inflated=len(rest)).value == (at, len(whole), rest, True)
+            # read to the end of a section, it stands right behind it
+            outcome = device.come(url, at, inflated=min(6144, len(rest)))
+            assert outcome.value[1] == at + len(pieces[number])
+
+
+def test_bytes_that_are_no_sections_are_refused(device: Fetcher) -> None:
+    for served in (b"\xff" * 40, patch.deflate(b"x" * 600)[:-1], patch.deflate(b"x" * 600) + b"\xff" * 40):
+        assert come(device, http.files({"/f": served}), inflated=1200).code == wire.BAD_STREAM
+
+
+def test_silence_and_slowness_end_it_as_they_end_a_download(device: Fetcher) -> None:
+    def silent(peer: Peer, request: Request) -> None:
+        peer.send(answer("200 OK", b"", length=50_000) + IMAGE[:5000])
+        peer.silence()
+
+    outcome = come(device, silent)
+    assert outcome.code == wire.TIME_OUT and outcome.longest_ms < 1000
+    outcome = come(device, http.dripping(answer("200 OK", b"", length=50_000), IMAGE, 0.05))
+    assert outcome.code == wire.TOO_SLOW and outcome.longest_ms < 1000
+    script = http.dripping(answer("200 OK", b"", length=4000), IMAGE[:4000], 0.02)
+    outcome = come(device, script, download_ms=1000, window_ms=60_000, silence_ms=60_000)
+    assert outcome.code == wire.TIME_OUT and 1000 <= outcome.took_ms < 2000
+
+
+def test_time_that_the_device_spends_on_what_came_is_no_slowness_of_the_server(device: Fetcher) -> None:
+    # 20 pieces of 512 zeros are very few bytes on the way; each takes the device 0.1 s
+    served = b"".join(patch.deflate(bytes(512)) for _ in range(20)) + patch.deflate(IMAGE[:3000])
+    outcome = come(device, http.files({"/f": served}), inflated=20 * 512 + 3000, busy_ms=100, window_ms=500, rate=2000)
+    assert outcome.value[3] and outcome.took_ms > 2000
+    # but it counts for the whole
+    outcome = come(device, http.files({"/f": served}), inflated=20 * 512 + 3000, busy_ms=100, download_ms=1000)
+    assert outcome.code == wire.TIME_OUT
+
+
 # --- flash and RAM
 
 FULL_FLASH = """
@@ -677,7 +782,7 @@ def test_each_block_is_on_flash_before_the_next_is_asked_for(device: Fetcher, tm
     assert seen == [min(at + 4096, len(IMAGE)) for at in range(0, len(IMAGE), 4096)]
 
 
-@pytest.mark.parametrize("kind", ["get", "download"])
+@pytest.mark.parametrize("kind", ["get", "download", "open"])
 def test_fetch_fits_a_small_heap(kind: str, tmp_path: Path) -> None:
     """Peak of what a fetch takes beside its buffer of 4 KiB, the modules loaded; on a 64-bit interpreter."""
     with Fetcher(heap="64wK") as device, Server(http.files({"/f": IMAGE, "/m": IMAGE[:4096]})) as server:
@@ -693,9 +798,13 @@ source = Source([{server.origin!r}], feed=feed)
 """)
         if kind == "get":
             assert device.micropython.call(f"source.get({server.origin + '/m'!r}, 4096)") == IMAGE[:4096]
-        else:
+        elif kind == "download":
             path = str(tmp_path / "f")
             assert device.micropython.call(f"source.download({server.origin + '/f'!r}, {path!r}, 1 << 20)") == 50_000
+        else:
+            device.micropython.run(f"body = source.open({server.origin + '/f'!r}, 0, 1 << 20)\nbyte = bytearray(1)")
+            device.micropython.run("while body.readinto(byte): pass")
+            assert device.micropython.call("body.tell()") == 50_000
         peak = device.micropython.call("peak")
     print(f"{kind}: {peak} bytes at most, the buffer of 4096 included")
     assert peak < 4096 + 4096

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.support.micropython import Micropython
 
@@ -10,7 +11,9 @@ QUICK = {"silence_ms": 800, "window_ms": 1200, "rate": 64, "get_ms": 4000, "down
 
 SETUP = """
 import gc, time
+from sealband.update import stream
 from sealband.update.fetch import FetchError, Limits, Source
+from sealband.update.refused import UpdateRefused
 
 class Watch:
     # a watchdog that notes how it is fed
@@ -25,6 +28,33 @@ class Watch:
         self.last = now
         self.feeds += 1
 
+# What is read as it comes: (place of the first byte, of the one behind the last, what came, whether that
+# was all). inflated: sections, in pieces of 512 bytes
+def come(source, url, at, limit, inflated=0, count=None, busy_ms=0):
+    body = source.open(url, at, limit)
+    first = body.tell()
+    out = bytearray()
+    try:
+        if inflated:
+            reader = stream.Sections(body)
+            piece = memoryview(bytearray(512))
+            while inflated:
+                part = piece[:min(512, inflated)]
+                reader.readinto(part)
+                out += part
+                inflated -= len(part)
+                if busy_ms:
+                    time.sleep_ms(busy_ms)
+        else:
+            byte = bytearray(1)
+            while len(out) != count and body.readinto(byte):
+                out += byte
+        return first, body.tell(), bytes(out), body.ended()
+    finally:
+        body.close()
+
+Source.come = come
+
 def attempt(origins, ca, limits, name, *arguments):
     watch = Watch()
     source = Source(origins, ca, feed=watch.feed, limits=Limits(**limits))
@@ -33,6 +63,8 @@ def attempt(origins, ca, limits, name, *arguments):
         value, code, status = getattr(source, name)(*arguments), 0, 0
     except FetchError as error:
         value, code, status = None, error.code, error.status
+    except UpdateRefused as error:
+        value, code, status = None, error.code, 0
     passed = time.ticks_diff(time.ticks_ms(), began)
     watch.feed()
     return value, code, status, passed, watch.feeds, watch.longest_ms
@@ -43,7 +75,7 @@ def attempt(origins, ca, limits, name, *arguments):
 class Outcome:
     """What came of a fetch: its value, or a code of sealwire.update and the HTTP status."""
 
-    value: bytes | int | None
+    value: Any
     code: int
     status: int
     took_ms: int
@@ -52,7 +84,7 @@ class Outcome:
 
 
 class Fetcher:
-    """Evaluates `get` and `download` on MicroPython."""
+    """Evaluates `get`, `download` and what reads `open` on MicroPython."""
 
     def __init__(self, *, heap: str | None = None) -> None:
         self.micropython = Micropython(heap=heap)
@@ -82,6 +114,26 @@ class Fetcher:
     ) -> Outcome:
         """`Source.download`."""
         return self._attempt(url, origins, ca, limits, f"'download', {url!r}, {str(path)!r}, {limit}")
+
+    def come(
+        self,
+        url: str,
+        at: int = 0,
+        limit: int = 1 << 20,
+        *,
+        inflated: int = 0,
+        count: int | None = None,
+        busy_ms: int = 0,
+        origins: list[str] | None = None,
+        ca: bytes | None = None,
+        **limits: int,
+    ) -> Outcome:
+        """`Source.open`, read to its end or `count` bytes of it, or inflated to so many.
+
+        Its value: place of the first byte, of the one behind the last, what came, whether that was all of the file.
+        """
+        call = f"'come', {url!r}, {at}, {limit}, {inflated}, {count}, {busy_ms}"
+        return self._attempt(url, origins, ca, limits, call)
 
     def _attempt(
         self, url: str, origins: list[str] | None, ca: bytes | None, limits: dict[str, int], call: str
