@@ -24,9 +24,10 @@ ENDED = 2
 
 ATTEMPTS_MAX = const(5)
 _VERSION = const(1)
-_FIELDS = const(8)
+_FIELDS = const(10)
 _STEPS_MAX = const(12)
 _ITEMS_MAX = const(128)
+_ENOENT = const(2)
 
 
 def path(name):
@@ -46,11 +47,13 @@ def write(name, value):
     write_file(path(name), cbor.encode(value))
 
 
+# OSError: it is still there. What stays after it was done would be done again, or believed of another update.
 def remove(name):
     try:
         os.remove(path(name))
-    except OSError:
-        pass  # it was not there
+    except OSError as error:
+        if error.errno != _ENOENT:
+            raise
 
 
 # One more step for the node to tell; the oldest gives way. OSError: it will not be told.
@@ -73,16 +76,19 @@ class Job:
         self.attempts = 0
         self.firmware = False
         self.records = []  # records that had values when it was ordered
+        self.now_s = 0  # a time that was past when it was ordered: an attempt after a reset has no other
+        self.result = 0  # the state that it ended with
 
     # OSError: flash refused, and what it held still holds.
     def save(self):
         row = [_VERSION, self.sequence, self.digest, self.url, self.phase, self.attempts, self.firmware]
-        write("job", row + [self.records])
+        write("job", row + [self.records, self.now_s, self.result])
 
     # It has ended: how is noted first, then what it was is filed away, so that neither is lost to a cut.
     def end(self, state, code=0):
         note(self.sequence, state, code)
         self.phase = ENDED
+        self.result = state
         self.save()
         file_away()
 
@@ -93,24 +99,43 @@ def load(name="job"):
     # of another version: the server orders again
     if type(row) is not list or len(row) != _FIELDS or row[0] != _VERSION:
         return None
-    job = Job(row[1], row[2], row[3])
-    job.phase, job.attempts, job.firmware, job.records = row[4:]
+    job = make(row[1], row[2], row[3], row[7], row[8])
+    if job is None or type(row[4]) is not int or type(row[5]) is not int:
+        return None
+    job.phase, job.attempts, job.firmware, job.result = row[4], row[5], row[6], row[9]
     return job
 
 
-# What ended a job is over with it.
+# The job that an order asks for; None: these are not what the node wrote down.
+def make(sequence, digest, url, records, now_s):
+    kinds = (type(sequence), type(digest), type(url), type(records), type(now_s))
+    if kinds != (int, bytes, str, list, int):
+        return None
+    job = Job(sequence, digest, url)
+    job.records, job.now_s = records, now_s
+    return job
+
+
+# What ended a job is over with it: the flash of its downloads is the queue's again.
 def file_away():
-    for name in ("healthy", "trial", "wait"):
-        remove(name)
+    tidy()
+    clear()
     os.rename(path("job"), path("last"))
 
 
-# Make the folder, remove what a cut left behind, and every download but these.
+# Nothing that was said of one trial, or of when to try again, may count for the next.
+def clear():
+    for name in ("healthy", "trial", "wait"):
+        remove(name)
+
+
+# Make the folder, remove what a cut left behind, and every download but these; None: all of them stay.
 def tidy(keep=()):
     try:
         os.mkdir(FOLDER)
     except OSError:
         pass  # it is there
     for name in os.listdir(FOLDER):
-        if name.endswith(TEMPORARY) or (name[-5:] in (".full", "patch") and name not in keep):
+        download = keep is not None and name[-5:] in (".full", "patch") and name not in keep
+        if download or name.endswith(TEMPORARY):
             remove(name)

@@ -40,10 +40,11 @@ class Trial:
                 Partition.mark_app_valid_cancel_rollback()
             try:
                 write_file(node.update_folder + "/healthy", b"\x01")
+                node.restart()
+                return
             except OSError:
-                return  # flash refuses: tried again with the next look
-            node.restart()
-        elif node.clock.uptime() > _DEADLINE_S:
+                pass  # flash refuses: tried again with the next look
+        if node.clock.uptime() > _DEADLINE_S:
             node.restart()
 
 
