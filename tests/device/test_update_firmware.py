@@ -304,6 +304,15 @@ def test_interrupted_delivery_goes_on_with_the_section_that_is_not_complete():
     assert world.chip.held(1) == FRESH and world.start() == 1
 
 
+def test_what_lay_in_the_other_slot_is_no_more_started_once_the_delivery_began():
+    world = board()
+    world.chip.slots[1][: len(EVIL)] = EVIL
+    assert world.chip.held(1) == EVIL
+    delivery.drops = 1000
+    assert code() == update.UNREACHABLE
+    assert world.chip.held(1) is None and world.start() == 0
+
+
 def test_interruption_at_any_byte_costs_less_than_two_sections():
     whole = sections(FRESH)
     for drops in range(len(deflated(FRESH[:BLOCK])), len(whole) + 1, 397):
@@ -343,7 +352,8 @@ def test_server_that_cannot_go_on_is_read_from_the_beginning():
         delivery.drops = 8500
         assert code() == update.UNREACHABLE
         assert noted() == (2 if form is sections else 0)
-        assert code() == update.UNREACHABLE
+        delivery.drops = 100
+        assert code() == update.UNREACHABLE and noted() == 0, "of blocks that are written over"
         delivery.drops = None
         assert code() is None and world.start() == 1
 
@@ -356,23 +366,23 @@ def test_server_that_goes_on_after_the_end_is_refused():
 
 def test_notes_that_are_wrong_cost_an_attempt_and_not_more():
     digest = hashlib.sha256(FRESH).digest()
-    for note in (
-        b"",
-        b"x" * 39,
-        b"x" * 40,
-        b"x" * 5000,
-        digest + b"\0\0\0\1" + b"\0\0\0\1",
-        digest + b"\0\0\0\0" + b"\0\0\0\5",
-        digest + b"\0\0\0\2" + b"\0\0\x10\5",
-        digest + b"\0\0\0\3" + b"\0\0\0\1",
-        digest + b"\xff" * 8,
-        hashlib.sha256(EVIL).digest() + b"\0\0\0\3" + b"\0\0\0\1",
+    for right, note in (
+        (True, b""),
+        (True, b"x" * 39),
+        (True, b"x" * 40),
+        (True, b"x" * 5000),
+        (False, digest + b"\0\0\0\1" + b"\0\0\0\1"),
+        (True, digest + b"\0\0\0\0" + b"\0\0\0\5"),
+        (False, digest + b"\0\0\0\2" + b"\0\0\x10\5"),
+        (False, digest + b"\0\0\0\3" + b"\0\0\0\1"),
+        (False, digest + b"\xff" * 8),
+        (True, hashlib.sha256(EVIL).digest() + b"\0\0\0\3" + b"\0\0\0\1"),
     ):
         world = board()
         with open(PATH, "wb") as file:
             file.write(note)
         first = code()
-        assert first in (None, update.IMAGE_DIGEST, update.BAD_STREAM), note
+        assert first is None if right else first in (update.IMAGE_DIGEST, update.BAD_STREAM), note
         assert (world.chip.held(1) is None) == (first is not None)
         if first:
             assert code() is None, note
