@@ -1,4 +1,4 @@
-# What a start makes of a firmware on trial when the files beside it do not fit: a power cut came before the job said so,
+# What a start makes of a firmware on trial when the files beside it do not fit: a cut came before the job said so, or
 # flash lost one. Only what the node found healthy stays; what stays is never called refused.
 import os
 
