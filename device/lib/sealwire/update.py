@@ -56,7 +56,7 @@ FIRMWARE_REFUSED = 57  # the chip does not take it for a firmware image
 # the trial
 TRIAL_FAILED = 64  # it raised, hung or could not be imported, too often
 SLOT_CORRUPT = 65  # its files are not what was installed
-UNHEALTHY = 66  # no sensor or no server answered in time
+UNHEALTHY = 66  # no sensor or no server answered in time (not told apart from 64 yet)
 INTERNAL = 80  # our own code raised
 
 # Limits

@@ -7,7 +7,7 @@ from sealband.store import write_file
 from sealwire import messages
 from sealwire.update import STARTED
 
-_DEADLINE_S = 28800  # then this start has failed; there are three
+_DEADLINE_S = 28800  # then this start has failed; boot.py counts them
 
 
 class Trial:
