@@ -159,6 +159,7 @@ def flash_tree(
     contents["update/trust"] = trust.decode(trust_list).payload
     contents["update/provision"] = provision.encode()
     with tree.whole(out) as beside:
+        beside.chmod(0o700)  # it holds the Wi-Fi's passphrase
         tree.write(beside, contents)
     return sorted(map(Path, contents))
 

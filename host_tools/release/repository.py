@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from host_tools.release import archive, build, files, manifest, patch, tree, trust, verify
+from host_tools.release.cose import Sign1
 from sealwire.manifest import COMPONENT_APP
 from sealwire.update import ENVELOPE_MAX, FULL_NAME, PATCH_NAME, TRUST_MAX, TRUST_NAME
 
@@ -110,7 +111,7 @@ def publish(
         contents |= {build.MANIFEST: envelope, build.IMAGES[release.component]: image}
         contents[build.DESCRIPTION] = build.describe(parsed, _entries(release, image))
         if (release_folder / build.SBOM).exists():
-            contents[build.SBOM] = files.read(release_folder / build.SBOM, _SBOM_MAX)
+            contents[build.SBOM] = _sbom(release_folder / build.SBOM, release)
         target = shelf / str(release.sequence)
         if target.exists():
             added = _add(target, contents, parsed)
@@ -220,6 +221,18 @@ def _entries(release: manifest.Release, image: bytes) -> tuple[archive.Entry, ..
     return archive.parse(image).entries if release.component == COMPONENT_APP else ()
 
 
+def _sbom(path: Path, release: manifest.Release) -> bytes:
+    # no signature covers it: of whatever lies there, or is linked to, only an SBOM of this very image gets public
+    data = files.read(path, _SBOM_MAX)
+    try:
+        named = {one["content"] for one in json.loads(data)["metadata"]["component"]["hashes"]}
+    except (ValueError, LookupError, TypeError, RecursionError):
+        named = set()
+    if release.digest.hex() not in named:
+        raise PublishRefused(f"{path} is no SBOM of this image", "build the release anew, or remove the file")
+    return data
+
+
 def _add(target: Path, contents: dict[str, bytes], parsed: manifest.Parsed) -> list[str]:
     # what a release that is published already lacks; never another image or manifest under the same number
     there = manifest.decode(files.read(target / build.MANIFEST, ENVELOPE_MAX))
@@ -228,6 +241,13 @@ def _add(target: Path, contents: dict[str, bytes], parsed: manifest.Parsed) -> l
             f"release {parsed.release.sequence} of this model is published already, and is another one",
             "build it with a higher sequence",
         )
+    envelope = contents[build.MANIFEST]
+    signing = {Sign1.from_bytes(encoded).kid for encoded in parsed.signatures}
+    for encoded in there.signatures:
+        if Sign1.from_bytes(encoded).kid not in signing:
+            # a copy of the release that somebody has not signed takes their signature from nobody
+            envelope = manifest.with_signature(envelope, encoded)
+    contents = {**contents, build.MANIFEST: envelope}
     added = []
     for name, data in sorted(contents.items()):
         path = target / name

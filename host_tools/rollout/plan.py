@@ -63,6 +63,8 @@ _BY_REPORT = {
     update.FAILED: State.RETRYING,
     update.GAVE_UP: State.FAILED,
 }
+# A trust list's version stands in place of the sequence there, and whoever serves the files chooses that list.
+_OF_LISTS = frozenset((update.TRUST_MALFORMED, update.TRUST_VERSION, update.TRUST_SIGNATURES))
 _NOT_NOW = frozenset((messages.RESULT_BUSY, messages.RESULT_FAILED))
 
 
@@ -136,7 +138,7 @@ def by_receipt(progress: Progress, code: int | None, now: float) -> Progress:
 def by_report(progress: Progress, state: int, code: int, now: float) -> Progress:
     """The device said so of this rollout's release; a state that is not known changes nothing."""
     reached = _BY_REPORT.get(state)
-    if reached is None or progress.state is State.NEWER:
+    if reached is None or progress.state is State.NEWER or code in _OF_LISTS:
         return progress
     reason = names.UPDATE_CODES.get(code, f"code_{code}") if code else ""
     return replace(progress, state=reached, reason=reason, next_at=None if reached in ENDED else now + STALLED_S)

@@ -80,6 +80,11 @@ def test_device_chooses_the_slot_and_finds_it_whole(release: Path, tmp_path: Pat
         assert device.call("held.slots") == [(7, hashlib.sha256(image).digest(), 1), (0, bytes(32), 0)]
 
 
+def test_nobody_else_reads_the_folder_with_the_wifi_passphrase(release: Path, tmp_path: Path) -> None:
+    flash(release, tmp_path / "flash")
+    assert (tmp_path / "flash").stat().st_mode & 0o077 == 0
+
+
 def test_record_is_what_the_device_itself_would_write(tmp_path: Path) -> None:
     with Micropython() as device:
         device.run("from sealboot.record import Record")

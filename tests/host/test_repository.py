@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from host_tools.release import manifest, patch, trust
+from host_tools.release import manifest, patch, trust, verify
 from host_tools.release.manifest import ManifestError
 from host_tools.release.repository import INDEX, PublishRefused, publish
 from host_tools.release.serve import RepositoryServer
@@ -270,6 +270,37 @@ def test_third_signature_and_next_trust_list_are_added_later(tmp_path: Path) -> 
     assert (tmp_path / "www" / MODEL / "1" / "manifest.suit").read_bytes() == path.read_bytes()
     index = json.loads((tmp_path / "www" / INDEX).read_text())
     assert f"{MODEL}/1/trust/2.cbor" in [one["path"] for one in index["releases"][0]["files"]]
+
+
+def test_copy_of_a_release_with_fewer_signatures_takes_none_away(tmp_path: Path) -> None:
+    put(tmp_path / "www", release(tmp_path / "all", 1, by=3))
+    folder = release(tmp_path / "two", 1, by=0)
+    path = folder / "manifest.suit"
+    path.write_bytes(signed_release.signed(path.read_bytes(), KEYS[:2]))
+    done = put(tmp_path / "www", folder)
+    published = (tmp_path / "www" / MODEL / "1" / "manifest.suit").read_bytes()
+    assert len(manifest.decode(published).signatures) == 3
+    # and devices that trust another two of the three take it
+    assert "threshold" not in verify.verify(published, trust_file(KEYS[1:], ROOTS)).broken
+    assert "manifest.suit" in done.added
+
+
+@pytest.mark.parametrize("kind", ["link", "text", "other image"])
+def test_what_is_no_sbom_of_the_image_is_not_made_public(tmp_path: Path, kind: str) -> None:
+    # nobody signs the SBOM: a folder from elsewhere could name any file of the publisher's there
+    folder = release(tmp_path / "one", 1)
+    secret = tmp_path / "id_ed25519"
+    secret.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    sbom = folder / "sbom.cdx.json"
+    sbom.unlink(missing_ok=True)
+    if kind == "link":
+        sbom.symlink_to(secret)
+    else:
+        hashes = [{"alg": "SHA-256", "content": "00" * 32}] if kind == "other image" else 5
+        sbom.write_text(json.dumps({"metadata": {"component": {"hashes": hashes}}}))
+    with pytest.raises(PublishRefused, match="no SBOM of this image"):
+        put(tmp_path / "www", folder)
+    assert not [path for path in (tmp_path / "www").rglob("*") if path.is_file()]
 
 
 def test_every_trust_list_since_the_first_lies_beside_each_new_release(tmp_path: Path) -> None:

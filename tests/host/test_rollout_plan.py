@@ -81,6 +81,13 @@ def test_a_report_of_something_else_changes_nothing(state):
     assert plan.by_report(Progress(State.TRIAL), state, 5, NOW) == Progress(State.TRIAL)
 
 
+@pytest.mark.parametrize("code", [update.TRUST_MALFORMED, update.TRUST_VERSION, update.TRUST_SIGNATURES])
+def test_a_forged_trust_list_ends_no_rollout_of_the_same_number(code):
+    # a mirror serves any garbage as the next list; the device says so with the list's version, and goes on
+    before = Progress(State.ACCEPTED, orders=1, next_at=NOW + 5)
+    assert plan.by_report(before, update.REFUSED, code, NOW) == before
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [(0, ""), (update.TOO_FEW_SIGNATURES, "too_few_signatures"), (200, "code_200"), (-3, "code_-3")],
