@@ -5,7 +5,8 @@ anew each time and guard nothing. Used by `host_tools.sim.site`.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from boards import Board
@@ -32,7 +33,9 @@ class Pipeline:
 
     Attributes:
         repository: the folder that is served.
-        trust_list: version 1, signed by both root keys: releases need two of three.
+        trust_list: the newest, signed by both root keys; version 1: releases need two of three.
+        keys: the release keys of that list.
+        requests: what was asked of the web server, a line each.
     """
 
     def __init__(
@@ -50,13 +53,9 @@ class Pipeline:
         self._roots = [self._key(f"root-{number + 1}") for number in range(ROOTS)]
         points = tuple(key.public_key[1:] for key in self.keys)
         roots = tuple(key.public_key[1:] for key in self._roots)
-        listed = trust.draft(trust.TrustList(1, THRESHOLD, points, ROOTS, roots))
-        for key in self._roots:
-            listed = trust.sign(listed, key)
-        self.trust_list = listed
-        self.trust_file = directory / "trust-1.cbor"
-        self.trust_file.write_bytes(listed)
-        self._server = RepositoryServer(self.repository)
+        self._trust(trust.TrustList(1, THRESHOLD, points, ROOTS, roots), None)
+        self.requests: list[str] = []
+        self._server = RepositoryServer(self.repository, log=self.requests.append)
 
     def __enter__(self) -> "Pipeline":
         self._server.__enter__()
@@ -69,6 +68,24 @@ class Pipeline:
     def url(self) -> str:
         """Where the repository is served."""
         return self._server.url
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        """The web server is down while in it."""
+        port = self._server.port
+        self._server.__exit__(None, None, None)
+        try:
+            yield
+        finally:
+            self._server = RepositoryServer(self.repository, port, log=self.requests.append)
+            self._server.__enter__()
+
+    def take_away(self, key: signers.FileSigner) -> None:
+        """Make the next trust list, without this release key; it is published beside what comes next."""
+        now = trust.decode(self.trust_list).trust
+        left = tuple(point for point in now.release_keys if point != key.public_key[1:])
+        self._trust(trust.successor(now, release_keys=left), now)
+        self.keys.remove(key)
 
     def release(self, sequence: int, version: str, app: Path | None = None, signatures: int = THRESHOLD) -> Path:
         """Build a release and sign it with so many of the keys; its folder."""
@@ -122,6 +139,14 @@ class Pipeline:
         vendor, class_id = manifest.identifiers(self._board.vendor, self._board.model)
         provision = flash.Provision(vendor, class_id, [self.url], wifi)
         flash.flash_tree(folder, self.trust_list, out, device=self._device, provision=provision, now_s=self._now_s())
+
+    def _trust(self, listed: trust.TrustList, before: trust.TrustList | None) -> None:
+        signed = trust.draft(listed)
+        for key in self._roots:
+            signed = trust.sign(signed, key, before)
+        self.trust_list = signed
+        self.trust_file = self._directory / f"trust-{listed.version}.cbor"
+        self.trust_file.write_bytes(signed)
 
     def _key(self, name: str) -> signers.FileSigner:
         return signers.create_file_key(self._directory / "keys" / f"{name}.pem")
