@@ -132,7 +132,7 @@ def build_firmware(order: Order, firmware: Path) -> Built:
     if len(slots) < 2:
         raise BuildRefused(f"{order.board.name} has no two partitions for firmware", "take a board that has")
     espimage.check(image, order.board.chip, min(slots))
-    return _write(order, sequence, COMPONENT_FW, image, (), len(patch.deflate(image)), _tools()[1:])
+    return _write(order, sequence, COMPONENT_FW, image, (), len(patch.deflate_sections(image)), _tools()[1:])
 
 
 def last_sequence(folder: Path, board: Board) -> int:
