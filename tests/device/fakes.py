@@ -8,6 +8,7 @@
 #              an exception would pass through littlefs and leave its lists half built. Code that takes the EIO for a
 #              fault and goes on finds everything else dead
 #   FakeRtc    machine.RTC().memory
+#   FakeNetwork   a radio that can be switched on; for sys.modules["network"]
 #   World      one board's worth of these, with what has left the board by radio; copy() and revived()
 #   sweep      cuts the power at every operation of a piece of work, in every way, and again while it recovers
 import gc
@@ -145,6 +146,20 @@ class FakeRtc:
         if len(data) > 2048:
             raise ValueError("buffer too long")
         self._memory = bytes(data)
+
+
+class FakeNetwork:
+    # the module `network`, as far as a radio that feeds the random number generator is one
+    STA_IF = 0
+
+    class WLAN:
+        def __init__(self, interface=0):
+            self._on = False
+
+        def active(self, on=None):
+            if on is not None:
+                self._on = bool(on)
+            return self._on
 
 
 class RamFlash:

@@ -2,14 +2,17 @@
 import hashlib
 import json
 import os
+import sys
 
-from device.fakes import FakeNvs, World
+from device.fakes import FakeNetwork, FakeNvs, World
 
 from sealband import enrol, keys, store
 from sealband.chain import Chain
 from sealband.crypto import cbor, cose, p256
 from sealband.enrol import EnrolError
 from sealband.errors import StoreError
+
+sys.modules["network"] = FakeNetwork
 
 HEAP = "128wK"  # compiling the sources takes more than running them: e2e runs the compiled ones in 64wK
 
