@@ -11,6 +11,7 @@ from device import update_way as way
 from sealband.crypto import p256
 from sealband.update import job, trust
 from sealboot import record, slots, switch
+from sealwire import update as wire
 
 TIMEOUT_S = 900
 HEAP = "4M"
@@ -38,10 +39,25 @@ def delivered(patch):
     way.Server.files = way.delivery(envelope, patch=patch)
     way.Server.files[way.BASE + "/trust/2.cbor"] = way.signed_trust(way.trust_payload(2))
     way.Server.fails = {}
+    _said.clear()
     return way.world(digest)
 
 
-# What runs is signed and whole, nothing is lost, and the update comes to its end from here.
+# What the node said, which it does before it forgets it.
+_said = []
+
+
+def _tell():
+    steps = job.read("reports") or []
+    _said.extend([state for _, state, _ in steps])
+    job.remove("reports")
+    return [tuple(step) for step in steps]
+
+
+way.tell = _tell
+
+
+# What runs is signed and whole, nothing is lost, the update comes to its end from here, and the server is told of that.
 def check(board):
     way.intact(board)
     sequence, _ = way.start(board)
@@ -50,6 +66,10 @@ def check(board):
     way.play(board, 12)
     held = way.intact(board)
     assert held.slots[held.active][0] == 2 and held.floor == 2, "the update can't be brought to its end"
+    assert wire.CONFIRMED in _said, "the server is not told"
+    for state in (wire.REFUSED, wire.ROLLED_BACK, wire.GAVE_UP):
+        assert state not in _said, "the server is told %d" % state
+    _said.clear()
     board.mount()
     assert trust.load(way.UPDATE + "/trust").version == 2
     unmount()
@@ -82,11 +102,13 @@ def twice(start, run, check, first, second):
         board.power.cut_after(after, HALF)
         if ended(board, run):
             return cuts
+        said = list(_said)
         board = board.revived()
         later = after // first % second
         while True:
             again = board.copy()
             again.power.cut_after(later, HALF)
+            _said[:] = said
             if ended(again, run):
                 break
             cuts += 1
@@ -94,6 +116,7 @@ def twice(start, run, check, first, second):
             later += second
             gc.collect()
         after += first
+        _said.clear()
 
 
 def test_second_power_cut_while_an_update_recovers():
