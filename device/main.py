@@ -47,6 +47,8 @@ def update(records):
         label = cbor.decode(read("trial"))[1]
         if label and label == Partition(Partition.RUNNING).info()[4]:
             return None, True
+    if records.rtc_has("node"):
+        return None, False  # a wake from deep sleep: the node goes on, and restarts for an update when it is time
     if "wait" in files and "order" not in files:
         wait_s = cbor.decode(read("wait"))
         os.remove(FOLDER + "/wait")

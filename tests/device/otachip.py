@@ -7,14 +7,15 @@
 #   OtaWorld      World with a chip; copy() and revived()
 #   deflated      raw deflate of stored blocks
 #   sections      the same as firmware is delivered: a stream for each so many bytes
-#   Delivery      a server of one file that is read by the real fetch.Body, and what it does wrong
+#   Delivery      a server of one file that is read by the real body.Body, and what it does wrong
 import hashlib
 import struct
 import sys
 
 from device.fakes import DONE, EIO, HALF, RamFlash, World
 
-from sealband.update.fetch import Body, FetchError
+from sealband.update.body import Body
+from sealband.update.fetch import FetchError
 from sealwire import update
 
 BLOCK = 4096

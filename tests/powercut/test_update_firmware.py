@@ -10,7 +10,8 @@ import os
 from device.fakes import DONE, HALF, TEARS, UNDONE, sweep, unmount
 from device.otachip import BLOCK, NEW, PENDING, VALID, Delivery, OtaWorld, Partition, image, sections
 
-from sealband.update import firmware, stream
+from sealband.update import firmware
+from sealband.update.body import Sections
 from sealband.update.head import FetchError
 from sealband.update.refused import UpdateRefused
 from sealboot import record, switch
@@ -176,7 +177,7 @@ def test_swapped_download_is_never_startable_at_any_cut():
     # what the order of the blocks is for: written from the first to the last, then looked at
     def in_order(target, manifest, open_at, path, feed):
         block = memoryview(bytearray(BLOCK))
-        reader = stream.Sections(open_at(0))
+        reader = Sections(open_at(0))
         for at in range(0, manifest.size, BLOCK):
             count = min(manifest.size - at, BLOCK)
             reader.readinto(block[:count])

@@ -11,7 +11,7 @@ QUICK = {"silence_ms": 800, "window_ms": 1200, "rate": 64, "get_ms": 4000, "down
 
 SETUP = """
 import gc, time
-from sealband.update import stream
+from sealband.update import body as delivery
 from sealband.update.fetch import FetchError, Limits, Source
 from sealband.update.refused import UpdateRefused
 
@@ -36,7 +36,7 @@ def come(source, url, at, limit, inflated=0, count=None, busy_ms=0):
     out = bytearray()
     try:
         if inflated:
-            reader = stream.Sections(body)
+            reader = delivery.Sections(body)
             piece = memoryview(bytearray(512))
             while inflated:
                 part = piece[:min(512, inflated)]

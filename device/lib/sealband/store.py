@@ -171,6 +171,10 @@ class Store:
     def rtc_take(self, section):
         return self._taken.pop(section, None)
 
+    # Whether a section was kept over deep sleep and not taken yet.
+    def rtc_has(self, section):
+        return section in self._taken
+
     # Set a section for the next rtc_flush.
     def rtc_put(self, section, data):
         old = self._put.get(section)

@@ -214,8 +214,13 @@ def _patched(work, source, order, name, feed):
     except Failed as error:
         if error.code == wire.FLASH_FAILED:
             raise
-        job.note(work.sequence, wire.FAILED, error.code)
-        return False
+        code = error.code
+    except MemoryError:
+        # a patch needs more of it than a full image
+        _remove(path)
+        code = wire.INTERNAL
+    job.note(work.sequence, wire.FAILED, code)
+    return False
 
 
 # Delivery is not signed, so what does not lead to the signed digest is fetched anew in another attempt.

@@ -6,8 +6,7 @@
 # caller sets it.
 #
 # A file grows by blocks of 4 KiB, each flushed. Its length is all that is remembered of a download: the next one asks
-# for what follows it. What has no room as a file is read as it comes (Body), and whoever reads it remembers.
-import io
+# for what follows it. What has no room as a file is read as it comes (body.py), and whoever reads it remembers.
 import os
 import time
 
@@ -19,7 +18,6 @@ from sealband.update.head import FetchError
 from sealwire import update as wire
 
 _BLOCK_LEN = const(4096)
-_BODY_STEP = const(1024)  # of a body that is not kept: whoever reads it needs memory too
 _HEAD_STEP = const(256)  # a head is read in such steps, so that little of the body comes with it
 
 
@@ -38,7 +36,7 @@ def _remove(path):
 
 
 # Where the body begins that answers a request from `at` on. None: the server does not go on from there.
-def _first(answer, at, have, limit):
+def first_byte(answer, at, have, limit):
     if answer.status == 200:
         at = 0
     elif answer.first != at or answer.total != at + answer.length:
@@ -46,52 +44,6 @@ def _first(answer, at, have, limit):
     if at + answer.length > limit or have > answer.length:
         raise FetchError(wire.TOO_LONG)
     return at
-
-
-# A file as it comes, for deflate to read from. Close it before the source is asked for anything else.
-class Body(io.IOBase):
-    # view: the source's buffer, which holds `have` bytes; first: where in the file they begin
-    def __init__(self, connection, view, have, first, total):
-        self._connection = connection
-        self._view = view
-        self._have = have
-        self._next = 0
-        self._first = first
-        self._total = total
-
-    # The place in the file of the byte that comes next.
-    def tell(self):
-        return self._first + self._next
-
-    # One byte, as deflate asks for them, or 0 at the end of the file; FetchError.
-    def readinto(self, buffer):
-        if self._next == self._have and not self._fill():
-            return 0
-        buffer[0] = self._view[self._next]
-        self._next += 1
-        return 1
-
-    def _fill(self):
-        self._first += self._have
-        self._have = self._next = 0
-        want = min(self._total - self._first, _BODY_STEP)
-        if want:
-            self._connection.back()
-            self._have = self._connection.read(self._view[:want])
-            if not self._have:
-                raise FetchError(wire.UNREACHABLE)
-        return want
-
-    # Whether all of it was read. FetchError: the server goes on.
-    def ended(self):
-        if self.tell() != self._total:
-            return False
-        if not self._connection.ended():
-            raise FetchError(wire.TOO_LONG)
-        return True
-
-    def close(self):
-        self._connection.close()
 
 
 class Source:
@@ -104,13 +56,13 @@ class Source:
         self._feed = feed
         self._limits = limits or Limits()
         self._context = None
-        self._view = memoryview(bytearray(_BLOCK_LEN))
+        self._view = None  # until it is needed
 
     # A document of at most `limit` bytes (and one block), or FetchError.
     def get(self, url, limit):
         connection = Connection(self._pace(self._limits.get_ms))
         try:
-            answer, have = self._request(connection, url, 0)
+            answer, have = self.request(connection, url, 0)
             length = answer.length
             if length > min(limit, _BLOCK_LEN) or have > length:
                 raise FetchError(wire.TOO_LONG)
@@ -139,35 +91,26 @@ class Source:
             if error.code in (wire.TOO_LONG, wire.FLASH_FAILED):
                 _remove(path)
             raise
+        finally:
+            self._view = None  # its memory is for who installs; the next request takes some anew
 
     # A file of at most `limit` bytes from `at` on, or from its beginning if the server won't go on there; FetchError.
     def open(self, url, at, limit):
-        pace = self._pace(self._limits.download_ms)
-        body = self._open(pace, url, at, limit) if at else None
-        return body or self._open(pace, url, 0, limit)
+        from sealband.update import body
 
-    def _open(self, pace, url, at, limit):
-        connection = Connection(pace)
-        try:
-            answer, have = self._request(connection, url, at)
-            first = _first(answer, at, have, limit)
-            if first is None:
-                connection.close()
-                return None
-            return Body(connection, self._view, have, first, first + answer.length)
-        except FetchError:
-            connection.close()
-            raise
+        pace = self._pace(self._limits.download_ms)
+        found = body.open_at(self, pace, url, at, limit) if at else None
+        return found or body.open_at(self, pace, url, 0, limit)
 
     # Ask for the file from `at` on. None: the server does not go on from there, so ask for all of it.
     def _receive(self, pace, url, path, at, limit):
         connection = Connection(pace)
         try:
-            answer, have = self._request(connection, url, at)
+            answer, have = self.request(connection, url, at)
             if answer.status == 416:
                 # complete, as far as the server knows; else what is there is not the beginning of this file
                 return at if answer.total == at else None
-            at = _first(answer, at, have, limit)
+            at = first_byte(answer, at, have, limit)
             if at is None:
                 return None
             try:
@@ -199,6 +142,10 @@ class Source:
                 if broken:
                     raise broken
 
+    # The buffer, while there is a request.
+    def view(self):
+        return self._view
+
     # Bytes of a body that has not ended, into the buffer.
     def _read(self, connection, start, end):
         count = connection.read(self._view[start:end])
@@ -207,7 +154,7 @@ class Source:
         return count
 
     # Send the request, read the head of the answer. (head, bytes of the body that are in the buffer)
-    def _request(self, connection, url, at):
+    def request(self, connection, url, at):
         if not address.allowed(url, self._origins, address.JOINED_MAX):
             raise FetchError(wire.HOST_REFUSED)
         scheme, host, port, path = address.parse(url, address.JOINED_MAX)
@@ -215,6 +162,8 @@ class Source:
         connection.open(host, port, self._tls() if secure else None)
         if port != (443 if secure else 80):
             host = "%s:%d" % (host, port)
+        if self._view is None:
+            self._view = memoryview(bytearray(_BLOCK_LEN))
         lines = "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: sealband\r\n" % (path, host)
         if at:
             lines += "Range: bytes=%d-\r\n" % at

@@ -21,7 +21,7 @@ from esp32 import Partition
 from micropython import const
 
 from sealband.store import write_file
-from sealband.update import stream
+from sealband.update import body as delivery
 from sealband.update.refused import UpdateRefused
 from sealboot import record, switch
 from sealwire import update
@@ -111,7 +111,7 @@ def _write(target, manifest, open_at, path, feed):
     count = min(manifest.size, _BLOCK)
     body = open_at(0)
     try:
-        stream.Sections(body).readinto(block[:count])
+        delivery.Sections(body).readinto(block[:count])
     finally:
         body.close()
     if _digest(target, manifest.size, block[:count], piece, feed) != manifest.digest:
@@ -134,7 +134,7 @@ def _stream(target, manifest, open_at, path, block, piece, feed):
             number = 0  # the server has it from the beginning only
         if not number:
             _forget(path)
-        reader = stream.Sections(body)
+        reader = delivery.Sections(body)
         while number < blocks:
             count = min(manifest.size - number * _BLOCK, _BLOCK)
             ends = reader.readinto(block[:count])

@@ -28,35 +28,11 @@ class Reader:
             raise UpdateRefused(update.BAD_STREAM)
 
     def _read(self, buffer):
-        return _read(self._inflated, buffer)
+        return read(self._inflated, buffer)
 
 
-# Sections: one deflate stream after the other, each of which knows nothing of those before, so that reading can begin
-# anew where one begins. `file` gives a byte at a time, so that it stands right behind a section that has ended.
-class Sections:
-    def __init__(self, file):
-        self._file = file
-        self._inflated = None
-        self._ahead = bytearray(1)
-
-    # Fill a buffer with bytes of one section; BAD_STREAM if that ends before. Whether it ends here.
-    def readinto(self, buffer):
-        begun = 0
-        if self._inflated:
-            buffer[0] = self._ahead[0]
-            begun = 1
-        else:
-            self._inflated = deflate.DeflateIO(self._file, deflate.RAW, update.WINDOW_BITS)
-        rest = len(buffer) - begun
-        if rest and _read(self._inflated, buffer[begun:]) != rest:
-            raise UpdateRefused(update.BAD_STREAM)
-        if _read(self._inflated, self._ahead):
-            return False
-        self._inflated = None
-        return True
-
-
-def _read(inflated, buffer):
+# As much of a buffer as there is data for.
+def read(inflated, buffer):
     try:
         return inflated.readinto(buffer)
     except EOFError:
