@@ -327,7 +327,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     lines = [
         f"   frames sent {summary.sent}, received {summary.received}, opened {summary.opened}, stored {summary.stored}",
         f"   refused: {refused}; and the board with the used ticket",
-        f"   {summary.bytes_a_sample:.2f} bytes on air a sample before the updates, all overhead counted",
+        f"   {summary.bytes_a_sample:.2f} bytes on air a sample before the updates (a frame a minute; see make bench)",
     ]
     for name, used in sorted(summary.airtime.items()):
         lines.append(
