@@ -37,6 +37,12 @@ GARBAGE = (
 )
 
 
+class Records:
+    # nothing was set aside for a sleep
+    def rtc_has(self, name):
+        return False
+
+
 # A start by main.py: "reset", or what it lets the node run with, (seconds until a restart or None, on trial).
 def start(board, machine=None):
     machine = machine or way.Machine()
@@ -48,7 +54,7 @@ def start(board, machine=None):
     scope["FOLDER"] = way.UPDATE
     try:
         assert slots.choose(machine, way.ROOT) is not None, "nothing boots"
-        return scope["update"](None)
+        return scope["update"](Records())
     except way.Reset:
         return "reset"
     finally:
