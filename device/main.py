@@ -22,7 +22,14 @@ def main():
         return
     wait_s, on_trial = None, False
     if sealboot.index <= 1:
-        wait_s, on_trial = update(records)
+        try:
+            wait_s, on_trial = update(records)
+        except Exception as error:
+            if sealboot.trial:
+                raise
+            import sys
+
+            sys.print_exception(error)  # an update that can't even be looked at must not keep the node from running
     run(records, wait_s, on_trial)
 
 
@@ -30,8 +37,6 @@ def main():
 # seconds the node is to start the board anew for one, or None; and whether this code or firmware is on trial.
 def update(records):
     import os
-
-    from sealband.crypto import cbor
 
     try:
         files = os.listdir(FOLDER)
@@ -44,25 +49,33 @@ def update(records):
         # a firmware: on trial if it is the one that runs
         from esp32 import Partition
 
-        label = cbor.decode(read("trial"))[1]
+        what = read("trial")
+        label = what[1] if type(what) is list and len(what) == 3 else None
         if label and label == Partition(Partition.RUNNING).info()[4]:
             return None, True
     if records.rtc_has("node"):
         return None, False  # a wake from deep sleep: the node goes on, and restarts for an update when it is time
-    if "wait" in files and "order" not in files:
-        wait_s = cbor.decode(read("wait"))
+    if "wait" in files and "order" not in files and not sealboot.trial and not healthy:
+        wait_s = read("wait")
         os.remove(FOLDER + "/wait")
-        return wait_s, False
-    if sealboot.trial or sealboot.outcome[0] or "order" in files or "job" in files:
+        if type(wait_s) is int:
+            return min(max(wait_s, 0), 86400), False
+    if sealboot.trial or healthy or sealboot.outcome[0] or "order" in files or "job" in files:
         from sealband.update import duty
 
         duty.run(machine)
     return None, False
 
 
+# What a file holds, None if it can't be read.
 def read(name):
-    with open(FOLDER + "/" + name, "rb") as file:
-        return file.read()
+    from sealband.crypto import cbor
+
+    try:
+        with open(FOLDER + "/" + name, "rb") as file:
+            return cbor.decode(file.read())
+    except (OSError, cbor.CborError):
+        return None
 
 
 def run(records, wait_s, on_trial):

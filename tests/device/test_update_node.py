@@ -274,3 +274,22 @@ def test_deep_sleep_keeps_what_a_trial_has_seen_and_when_to_start_anew():
     w.start(from_deep_sleep=True)
     assert w.node.resumed and w.node.restart_s == 12345
     assert w.node.trial.acknowledged and w.node.sampler.answered == 1
+
+
+def test_what_the_old_code_sealed_makes_no_new_code_healthy():
+    # the server knows nothing of what is on trial: it answers, and acknowledges only what it was sent before
+    w = board()
+    w.link.mute = True
+    w.run(900)
+    old = [w.server.open(frame)[1] for _, frame in w.link.sent]
+    assert len(w.node.outbox), "nothing of the old code is queued"
+    write("trial", [[1, 3], "", 2])
+    sealboot.trial = True
+    restart(w, on_trial=True)
+    w.link.mute = False
+    w.link.answer = lambda frame: [w.server.sync(0, w.time.server_t(), max(old))]
+    w.run(3600)
+    assert read("healthy") is None
+    w.link.answer = w.link._sync
+    w.run(7200)
+    assert read("healthy") is not None

@@ -120,6 +120,10 @@ class Chain:
         self._next += 1
         return counter
 
+    # Whether this counter was used by the running session (after deep sleep: since one of its wakes began).
+    def is_new(self, epoch, counter):
+        return self._mark is not None and ((epoch & 0x7FFF) << 16 | counter) >= self._mark
+
     # Before deep sleep: sets the counters aside in RTC memory. The caller flushes it.
     def suspend(self):
         mark = -1 if self._mark is None else self._mark

@@ -120,7 +120,7 @@ def test_the_way_by_the_real_main():
 
 
 def test_garbage_in_any_file_never_starts_the_board_for_ever():
-    for name in ("order", "job", "last", "reports", "trial", "healthy"):
+    for name in ("order", "job", "last", "reports", "trial", "healthy", "wait"):
         for garbage in GARBAGE:
             b = board()
             drop(b, "order")
@@ -340,3 +340,13 @@ def test_nothing_of_main_confirms_a_trial_without_duty():
     finally:
         duty.run = safe
     assert way.intact(b).floor == 1
+
+
+def test_a_wait_that_is_garbage_or_endless_holds_nothing_up():
+    for garbage, wait_s in ((b"\xff", None), (b"", None), ("soon", None), (1 << 40, 86400), (-5, 0)):
+        b = board()
+        way.Server.fails = {way.URL: fetch.FetchError(wire.UNREACHABLE)}
+        start(b)
+        put(b, "wait", garbage)
+        ran = start(b)
+        assert ran == ("reset" if wait_s is None else (wait_s, False)), (garbage, ran)

@@ -24,6 +24,7 @@ _LINK_MS = 60000
 _TRUST_STEPS_MAX = 8
 _AGAIN_S = 300  # after the first attempt that failed; doubles with each
 _YEAR_2000_S = 946684800
+_CLOCK_MAX_S = 604800  # attempts of one order are over by then
 
 
 # One attempt; the caller resets. now_s: a time that is surely past. OSError: flash refuses, and nothing was begun.
@@ -80,12 +81,13 @@ def attempt(work, machine, now_s, feed):
             link.down()
 
 
-# Certificates are judged by the chip's clock, which a reset may have lost: it is set to a time that is surely past.
+# Certificates are judged by the chip's clock, which a reset may have lost, and no reset puts back when it was set too
+# far: it is set to a time that is surely past, and not long.
 def _set_clock(machine, now_s):
     seconds = now_s + EPOCH_2025
     if time.gmtime(0)[0] == 2000:
         seconds -= _YEAR_2000_S
-    if time.time() < seconds:
+    if not seconds <= time.time() <= seconds + _CLOCK_MAX_S:
         year, month, day, hour, minute, second, weekday = time.gmtime(seconds)[:7]
         machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
 
