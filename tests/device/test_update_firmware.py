@@ -60,7 +60,7 @@ def code(order=None, **named):
     try:
         install(order, **named)
     except UpdateRefused as error:
-        firmware._forget(PATH)
+        firmware.discard(PATH)
         return error.code
     except FetchError as error:
         return error.code

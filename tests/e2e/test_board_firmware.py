@@ -92,7 +92,7 @@ else:
     try:
         firmware.install(Order, Body, "/note")
     except UpdateRefused as error:
-        firmware._forget("/note")
+        firmware.discard("/note")
         print("refused", error.code)
     else:
         print("installed", gc.mem_alloc() - before < 12000)

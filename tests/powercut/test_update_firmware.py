@@ -77,7 +77,7 @@ def life(board, install=firmware.install, confirm=firmware.confirm):
         except UpdateRefused:
             if board.power.dead:
                 raise
-            firmware._forget(PATH)  # as the updater does it
+            firmware.discard(PATH)  # as the updater does it
         return False
     finally:
         unmount()

@@ -13,7 +13,7 @@ from micropython import const
 
 from sealband import store as names
 from sealband.errors import StoreError
-from sealband.store import TEMPORARY
+from sealband.store import TEMPORARY, discard
 from sealwire import frame
 
 EVENT = const(0)
@@ -66,13 +66,7 @@ class Outbox:
             if key:
                 # no cut does this: flash lost a part of it
                 self._count_drop(key)
-            self._discard(self._file(name))
-
-    def _discard(self, path):
-        try:
-            os.remove(path)
-        except OSError:
-            pass  # it is not there, or it is a folder that someone made
+            discard(self._file(name))  # or it is a folder that someone made: that stays
 
     def _file(self, name):
         return self._path + "/" + name
@@ -122,7 +116,7 @@ class Outbox:
                 self._store.write_file(path, data)
                 break
             except OSError as error:
-                self._discard(path + TEMPORARY)
+                discard(path + TEMPORARY)
                 if error.errno != _ENOSPC:
                     self._count_drop(key)
                     return False

@@ -58,6 +58,14 @@ def write_file(path, data):
     os.rename(temporary, path)
 
 
+# Remove a file that need not be there. One that flash refuses to remove stays: whoever minds asks os.remove.
+def discard(path):
+    try:
+        os.remove(path)
+    except OSError:
+        pass
+
+
 class Store:
     # rtc is a machine.RTC or None; from_deep_sleep is asked of machine when it is not given
     def __init__(self, nvs, rtc=None, from_deep_sleep=None):

@@ -242,16 +242,21 @@ def test_an_order_anew_moves_the_update_elsewhere():
     assert attempts == 2, "attempts are not given anew"
 
 
-def test_a_confirmation_that_was_cut_twice_is_not_called_refused():
-    # once before the job said that it is on trial, once before it said that it has ended
-    b = board()
-    start(b)
+# The power failed before the job said that it is on trial.
+def forget_the_trial(b):
     b.mount(way.ROOT)
     work = job.load()
     work.phase = job.ORDERED
     work.save()
     way.tell()
     unmount(way.ROOT)
+
+
+def test_a_confirmation_that_was_cut_twice_is_not_called_refused():
+    # once before the job said that it is on trial, once before it said that it has ended
+    b = board()
+    start(b)
+    forget_the_trial(b)
     assert start(b) == (None, True)
     found_healthy(b)
     end = job.Job.end
@@ -271,12 +276,7 @@ def test_a_confirmation_that_was_cut_twice_is_not_called_refused():
 def test_a_trial_that_ends_before_its_job_knew_of_it_is_told_and_over():
     b = board()
     start(b)
-    b.mount(way.ROOT)
-    work = job.load()
-    work.phase = job.ORDERED
-    work.save()
-    way.tell()
-    unmount(way.ROOT)
+    forget_the_trial(b)
     for _ in range(4):
         assert start(b) == (None, True)
     assert settles(b) == (None, False)

@@ -1,9 +1,9 @@
 # The updater: one attempt at the job, in a start of its own that has the heap to itself. It brings the link up, takes
-# newer trust lists, checks the manifest, fetches, installs and starts the board anew, whatever came of it. What is
+# newer trust lists, checks the manifest, fetches and installs; duty.py, which asks for it, then resets. What is
 # checked, written and switched is in manifest.py, trust.py, fetch.py, install.py and firmware.py; this is their order:
 #
 #   link → trust lists → manifest verified, and the one that was ordered → patch, or else full image, to flash
-#        → idle slot, read back, digest → boot record: on trial → reset
+#        → idle slot, read back, digest → boot record: on trial
 #
 # A firmware goes to its partition as it comes.
 import os
@@ -12,6 +12,7 @@ import time
 
 import sealboot
 from sealband.links.base import LinkError
+from sealband.store import discard
 from sealband.update import address, fetch, job, manifest, provision, trust
 from sealband.update.refused import UpdateRefused
 from sealboot import record
@@ -219,7 +220,7 @@ def _patched(work, source, order, name, feed):
         code = error.code
     except MemoryError:
         # a patch needs more of it than a full image
-        _remove(path)
+        discard(path)
         code = wire.INTERNAL
     job.note(work.sequence, wire.FAILED, code)
     return False
@@ -234,7 +235,7 @@ def _install(work, order, path, patched, length, feed):
     try:
         install.install(order, path, patched, job.SLOTS, feed)
     except UpdateRefused as error:
-        _remove(path)
+        discard(path)
         raise Failed(error.code)
     _on_trial(work, path, "")
 
@@ -250,7 +251,7 @@ def _install_firmware(work, order, source, url, path, feed):
     try:
         firmware.install(order, open_at, path, feed, job.SLOTS)
     except UpdateRefused as error:
-        _remove(path)
+        discard(path)
         raise Failed(error.code)
     _on_trial(work, path, record.load(job.SLOTS).firmware[1].decode())
 
@@ -265,11 +266,4 @@ def _on_trial(work, path, label):
     job.note(work.sequence, wire.INSTALLED)
     work.phase = job.TRIAL
     work.save()
-    _remove(path)
-
-
-def _remove(path):
-    try:
-        os.remove(path)
-    except OSError:
-        pass  # tidied up by the next attempt
+    discard(path)

@@ -12,6 +12,7 @@ import time
 
 from micropython import const
 
+from sealband.store import discard
 from sealband.update import address, head
 from sealband.update.connection import Connection, Limits, Pace
 from sealband.update.head import FetchError
@@ -26,13 +27,6 @@ def _length(path):
         return os.stat(path)[6]
     except OSError:
         return 0
-
-
-def _remove(path):
-    try:
-        os.remove(path)
-    except OSError:
-        pass  # it was not there
 
 
 # Where the body begins that answers a request from `at` on. None: the server does not go on from there.
@@ -89,7 +83,7 @@ class Source:
         except FetchError as error:
             # the queue of readings needs the room more than a download does
             if error.code in (wire.TOO_LONG, wire.FLASH_FAILED):
-                _remove(path)
+                discard(path)
             raise
         finally:
             self._view = None  # its memory is for who installs; the next request takes some anew

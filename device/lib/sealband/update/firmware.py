@@ -14,13 +14,12 @@
 #   7  when healthy: marked valid, then the floor is raised; the other way round, a cut would leave the old firmware
 #      below the floor, and this one could not be installed again
 import hashlib
-import os
 import struct
 
 from esp32 import Partition
 from micropython import const
 
-from sealband.store import write_file
+from sealband.store import discard, write_file
 from sealband.update import body as delivery
 from sealband.update.refused import UpdateRefused
 from sealboot import record, switch
@@ -133,7 +132,7 @@ def _stream(target, manifest, open_at, path, block, piece, feed):
         if body.tell() != at:
             number = 0  # the server has it from the beginning only
         if not number:
-            _forget(path)
+            discard(path)
         reader = delivery.Sections(body)
         while number < blocks:
             count = min(manifest.size - number * _BLOCK, _BLOCK)
@@ -169,13 +168,6 @@ def _remember(path, digest, blocks, at):
         write_file(path, struct.pack(_PROGRESS, digest, blocks, at))
     except OSError:
         pass  # the note before this one holds as well, or there is none
-
-
-def _forget(path):
-    try:
-        os.remove(path)
-    except OSError:
-        pass  # it was not there
 
 
 # A whole block, which erases it first.

@@ -1,10 +1,11 @@
 # The update in work, in small files that are replaced whole: what was ordered, how far it got, what the server has not
 # been told. Decides nothing.
 #
-#   order     what the node was told: [sequence, manifest digest, URL]; taken up by the next start
+#   order     what the node was told: [sequence, manifest digest, URL, records that had values, time]; taken up by the
+#             next start
 #   job       the update in work; last: the one before, which has ended
 #   reports   [[sequence, state, code] …] that the node is to seal and queue
-#   trial     [records that had values before the switch, label of a firmware's partition or ""]
+#   trial     [records that had values before the switch, label of a firmware's partition or "", sequence]
 #   healthy   the node's word that what is on trial stays
 #   wait      seconds until the next attempt
 import os
