@@ -39,7 +39,7 @@ def replace(path: Path, data: bytes, expected: bytes | None = None) -> None:
         FileRefused: it holds something else by now.
         OSError: it cannot be written.
     """
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~umask()
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -65,7 +65,7 @@ def create(path: Path, data: bytes) -> None:
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            os.fchmod(file.fileno(), 0o666 & ~umask())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -76,7 +76,8 @@ def create(path: Path, data: bytes) -> None:
         os.unlink(beside)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The process's, which can be read only by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from host_tools.release.files import umask
+
 
 class FolderRefused(Exception):
     """A folder can't be made where it was asked for."""
@@ -27,7 +29,7 @@ def whole(target: Path) -> Iterator[Path]:
     beside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
     try:
         # mkdtemp's mode is for its owner only
-        beside.chmod(0o777 & ~_umask())
+        beside.chmod(0o777 & ~umask())
         yield beside
         _sync(beside)
         refuse_existing(target)
@@ -69,9 +71,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
