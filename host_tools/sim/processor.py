@@ -20,6 +20,7 @@ import os
 import queue
 import secrets
 import select
+import signal
 import socket
 import sys
 import threading
@@ -43,6 +44,7 @@ COMMAND_S = 10.0
 CRASHES_MAX = 5
 BOOTS_MAX = 8  # of firmware that does not start
 DRAIN_CHUNKS = 32
+FATAL = 1  # the interpreter's status when it cannot go on
 State = Literal["off", "running", "asleep"]
 
 
@@ -249,9 +251,15 @@ class Processor:
         status = process.ended()
         raw = self.terminal.raw
         called = self._listener is None
-        self._end_process()
+        # The unix port can die of a Control-C that meets a finaliser ("heap is locked"). A chip goes to its prompt.
+        interrupted = status == -signal.SIGINT or (status == FATAL and self.terminal.interrupted)
+        self._end_process(keep_input=interrupted)
         if time.monotonic() - self._started_at > 1.0:
             self._crashes = 0
+        if interrupted:
+            self._was_raw = raw
+            self._start(Start(SOFT, run_main=False))
+            return
         if status is not None and status >= 0:
             self._crashes += not called
             if self._crashes < CRASHES_MAX:
@@ -259,11 +267,6 @@ class Processor:
                 self._was_raw = raw
                 self._start(Start(SOFT, run_main=not raw))
                 return
-        elif status == -2:
-            # a Control-C in the moment between running and reading: on a chip, the prompt again
-            self._was_raw = raw
-            self._start(Start(SOFT, run_main=False))
-            return
         else:
             self._crashes += 1
             if self._crashes < CRASHES_MAX:
@@ -339,11 +342,11 @@ class Processor:
             if not self._process or not self.terminal.from_board():
                 return
 
-    def _end_process(self) -> None:
+    def _end_process(self, *, keep_input: bool = False) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        self.terminal.detach()
+        self.terminal.detach(keep_input=keep_input)
         process.kill()
         # the chip's answering thread sees the end of its connection, or loses the radio that it waits for
         self.chip.radio.close()

@@ -37,6 +37,7 @@ class Terminal:
         port: the path that mpremote connects to.
         raw: the interpreter is in raw REPL mode.
         muted: output is dropped up to the raw REPL's header.
+        interrupted: the interpreter was sent a Control-C, and nothing since.
     """
 
     def __init__(self, on_line: Callable[[str], None]) -> None:
@@ -46,6 +47,7 @@ class Terminal:
         self.port = os.ttyname(self._slave)
         self.raw = False
         self.muted = False
+        self.interrupted = False
         self._on_line = on_line
         self._line = bytearray()
         self._to_host = bytearray()
@@ -73,19 +75,25 @@ class Terminal:
         self._ready = False
         self._tail = b""
         self._interrupted_at = None
+        self.interrupted = False
         self.raw = False
 
     def started(self) -> None:
         """The interpreter can take a Control-C from here on."""
         self._started = True
 
-    def detach(self) -> None:
-        """The interpreter has ended: its input is dropped from here on, its last line is over."""
+    def detach(self, *, keep_input: bool = False) -> None:
+        """The interpreter has ended: its input is dropped from here on, its last line is over.
+
+        Args:
+            keep_input: what it has not read is for the next one.
+        """
         if self._line:
             self._end_line()
         self._process = None
-        self._to_board.clear()
-        self._to_board_len = 0
+        if not keep_input:
+            self._to_board.clear()
+            self._to_board_len = 0
 
     def wants_host(self) -> int | None:
         """The file descriptor to watch for the host's input."""
@@ -204,6 +212,7 @@ class Terminal:
                     self._to_board_len += len(rest)
                 break
         self._interrupted_at = now
+        self.interrupted = True
         self._ready = False
         self._tail = b""
         process.interrupt()
@@ -232,6 +241,7 @@ class Terminal:
         except OSError:
             written = len(data)  # hung up: the process has ended
         self._to_board_len -= written
+        self.interrupted = False
         if written < len(data):
             self._to_board.appendleft((at, data[written:]))
         if written == end and data[end - 1] in stops:

@@ -60,9 +60,6 @@ def test_virtual_board_is_enrolled_imported_and_restarted(board: VirtualBoard, r
 def test_power_cut_at_every_write_of_enrolment_ends_in_one_identity(
     tree, tmp_path: Path, registry, monkeypatch: pytest.MonkeyPatch
 ):
-    # a board without power is silent, and the station would wait long for a slow one
-    monkeypatch.setattr("provisioning.station.link.ENROL_TIMEOUT_S", 4.0)
-    monkeypatch.setattr(bench, "ATTEMPTS", 1)
     model = boards.load("VIRTUAL").model
     file = registry.issue(40, model=model)
     admitted = []
@@ -74,12 +71,15 @@ def test_power_cut_at_every_write_of_enrolment_ends_in_one_identity(
             with board:
                 board.cut_power_after(nvs_operations=number)
                 try:
-                    bench.enrol(Link(board.port), file, journal, restart=False)
+                    with monkeypatch.context() as hasty:
+                        # a board without power is silent, and the station would wait long for a slow one
+                        hasty.setattr("provisioning.station.link.ENROL_TIMEOUT_S", 4.0)
+                        hasty.setattr(bench, "ATTEMPTS", 1)
+                        bench.enrol(Link(board.port), file, journal, restart=False)
                     break  # more writes than there are: the power stayed on
                 except LinkError:
                     if board.state != "off":
-                        # this machine is busy, and two seconds were not enough
-                        monkeypatch.undo()
+                        # this machine is busy, and four seconds were not enough
                         bench.enrol(Link(board.port), file, journal, restart=False)
                         break
                 board.power_on()
