@@ -86,6 +86,8 @@ class DeviceChain(models.Model):
     ck_wrapped = models.BinaryField(max_length=128)
     previous_ck_wrapped = models.BinaryField(max_length=128, null=True)  # CK[newest_epoch - 1] …
     previous_until = models.DateTimeField(null=True)  # … until then
+    # Restored from a backup: downlinks in the epochs before this one may have been sent already, so none is sent there.
+    downlink_from_epoch = models.BigIntegerField(default=0)
 
     class Meta:
         constraints = [
@@ -127,6 +129,17 @@ class JournalImport(models.Model):
     journal = models.BinaryField(max_length=16, unique=True)  # the random name in its first entry
     entries = models.BigIntegerField()
     head = models.BinaryField(max_length=32)  # digest of the last of them
+
+
+class DataKey(models.Model):
+    """The one key under which the vault seals values, itself wrapped under the master key."""
+
+    wrapped = models.BinaryField(max_length=1024)
+    master = models.CharField(max_length=64)  # short name of the master key that wraps it
+    changed_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="data_key_only_one")]
 
 
 class AppendOnly(Exception):
