@@ -23,18 +23,39 @@ from typing import Any
 import cbor2
 
 OPENED = "opened"  # journal: its random name, format: FORMAT
+BEGUN = "begun"  # lane, port: a board came to this lane
 RESERVED = "reserved"  # ticket, eui, station_nonce: this ticket is for this board from now on
 ENROLLED = "enrolled"  # ticket, eui, record
-FAILED = "failed"  # eui, ticket, reason
-KINDS = frozenset({OPENED, RESERVED, ENROLLED, FAILED})
+CERTIFIED = "certified"  # ticket, eui, certificate: DER
+SEALED = "sealed"  # ticket, eui, frame: the first one that the board sealed
+LABELLED = "labelled"  # ticket, eui: its label's file is whole
+DONE = "done"  # ticket, eui, ms: how long it took
+FAILED = "failed"  # eui, ticket ("" where unknown), reason, step
 _BODIES = {
     OPENED: {"format", "journal"},
+    BEGUN: {"lane", "port"},
     RESERVED: {"ticket", "eui", "station_nonce"},
     ENROLLED: {"ticket", "eui", "record"},
-    FAILED: {"ticket", "eui", "reason"},
+    CERTIFIED: {"ticket", "eui", "certificate"},
+    SEALED: {"ticket", "eui", "frame"},
+    LABELLED: {"ticket", "eui"},
+    DONE: {"ticket", "eui", "ms"},
+    FAILED: {"ticket", "eui", "reason", "step"},
 }
+KINDS = frozenset(_BODIES)
+# journals of before there were steps lack it
+_OPTIONAL = {FAILED: {"step"}}
+_MAY_BE_EMPTY = {FAILED: {"ticket", "eui"}}
 # field → its length in bytes, in hex; None: any
-_HEX = {"journal": 16, "ticket": 8, "eui": 8, "station_nonce": 16, "record": None}
+_HEX = {
+    "journal": 16,
+    "ticket": 8,
+    "eui": 8,
+    "station_nonce": 16,
+    "record": None,
+    "certificate": None,
+    "frame": None,
+}
 
 FORMAT = "sealband/1 journal"
 LINE_MAX = 4096  # bytes
@@ -233,7 +254,8 @@ def _entry(line: bytes, number: int, previous: bytes) -> Entry:
         raise ValueError("it has not the fields of an entry")
     if type(row["n"]) is not int or type(row["at"]) is not int or row["kind"] not in KINDS:
         raise ValueError("a field is of the wrong kind")
-    if set(row["body"]) != _BODIES[row["kind"]] or not all(_fits(*item) for item in row["body"].items()):
+    kind, body = row["kind"], row["body"]
+    if set(body) | _OPTIONAL.get(kind, set()) != _BODIES[kind] or not all(_fits(kind, *item) for item in body.items()):
         raise ValueError(f"it is not what an entry of kind {row['kind']!r} holds")
     if not re.fullmatch(r"[0-9a-f]{64}", str(row["hash"])):
         raise ValueError("its hash is malformed")
@@ -251,9 +273,11 @@ def _entry(line: bytes, number: int, previous: bytes) -> Entry:
     return entry
 
 
-def _fits(name: str, value: object) -> bool:
+def _fits(kind: str, name: str, value: object) -> bool:
     if not isinstance(value, str):
         return False
+    if not value and name in _MAY_BE_EMPTY.get(kind, ()):
+        return True
     if name not in _HEX:
         return value.isprintable()
     length = _HEX[name]
