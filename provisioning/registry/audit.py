@@ -18,19 +18,25 @@ from django.db import transaction
 from provisioning.registry.models import AuditEvent, AuditHead
 from provisioning.registry.vault import Vault
 
-# OWASP's logging vocabulary (sys_*, authn_*, authz_*, input_*, malicious_*, sensitive_* …), then our own
+# OWASP's logging vocabulary (sys_*, authn_*, authz_*, session_*, input_*, malicious_*, sensitive_* …), then our own
 _VOCABULARY = """
 sys_startup sys_shutdown sys_restart sys_crash sys_monitor_disabled sys_backup sys_restore
-    authn_login_success authn_login_fail authn_login_lock authn_login_successafterfail authn_password_change
-    authn_token_created authn_token_revoked authn_token_reuse authn_mfa_change
+    authn_login_success authn_login_fail authn_login_fail_max authn_login_lock authn_login_successafterfail
+    authn_password_change authn_password_change_fail authn_token_created authn_token_revoked authn_token_reuse
+    authn_mfa_change
     authz_fail authz_change authz_admin
+    session_created session_expired session_use_after_expire
     user_created user_updated user_archived user_deleted
     input_validation_fail excess_rate_limit_exceeded upload_complete
     malicious_excess_404 malicious_attack_tool malicious_direct_reference malicious_sequence_fail
     sensitive_create sensitive_read sensitive_update sensitive_delete
-    registry_created batch_issued journal_imported
+    operator_action operator_logout operator_unlocked operator_recovery_code_used
+    registry_created batch_issued batch_revoked batch_quota_changed issuer_created journal_imported
+    station_failure station_finished
     device_enrolled device_enrolment_refused device_suspended device_resumed device_retired device_lost
+    device_activated device_revoked device_reenrolled device_claimed device_claim_refused
     device_replay_refused device_epoch_changed device_rekeyed device_command_sent
+    certificate_issued certificate_revoked crl_made broker_list_made service_unlocked
     key_created key_used key_destroyed key_rotated key_revoked key_exhausted
     ota_built ota_signed ota_published ota_started ota_paused ota_resumed ota_stopped ota_confirmed ota_failed
     ota_trust_changed
