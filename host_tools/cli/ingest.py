@@ -8,8 +8,8 @@ import rich_click as click
 
 from host_tools.cli import CommandFailed
 from host_tools.cli.brokers import Broker, broker_options
+from host_tools.cli.connection import database_option, key_file_option, open_registry
 from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
-from host_tools.cli.registry import database_option, key_file_option, open_registry
 from host_tools.cli.stop import stoppable
 from provisioning.registry.vault import Vault, VaultError
 

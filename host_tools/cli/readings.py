@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
+from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.ingest import open_store
 from host_tools.cli.output import json_option, print_json_line, print_table, remark
-from host_tools.cli.registry import actor, database_option, key_file_option
+from host_tools.cli.registry import actor
 
 if TYPE_CHECKING:
     from host_tools.ingest.readings import Filter, Reading, Readings

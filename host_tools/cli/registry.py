@@ -9,40 +9,14 @@ from typing import Any, TypeVar
 import rich_click as click
 
 from host_tools.cli import CommandFailed
+from host_tools.cli.connection import APPS, database_option, key_file_option, open_registry
 from host_tools.cli.output import json_option, print_json, print_table, remark
 from provisioning import registry as connection
 from provisioning import signers
 from provisioning.registry import vault as vaults
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-# the store of frames lies in the same database
-APPS = ("host_tools.ingest", "host_tools.rollout")
-DEFAULT_DATABASE = "sealband.db"
-DEFAULT_KEY_FILE = "sealband.key"
 DEFAULT_SIGNER = "file:sealband-batches.pem"
-
-
-def database_option(command: _Command) -> _Command:
-    """Adds `--database`, a path or URL."""
-    return click.option(
-        "--database",
-        envvar="SEALBAND_DATABASE",
-        default=DEFAULT_DATABASE,
-        show_default=True,
-        help="File path, or postgresql://user:password@host/name.",
-    )(command)
-
-
-def key_file_option(command: _Command) -> _Command:
-    """Adds `--key-file`, the master key's."""
-    return click.option(
-        "--key-file",
-        envvar="SEALBAND_KEY_FILE",
-        type=click.Path(path_type=Path),
-        default=DEFAULT_KEY_FILE,
-        show_default=True,
-        help=f"Master key, mode 600; ${vaults.ENVIRONMENT} (base64) takes its place.",
-    )(command)
 
 
 def signer_option(command: _Command) -> _Command:
@@ -54,18 +28,6 @@ def signer_option(command: _Command) -> _Command:
         show_default=True,
         help="The key that signs ticket files, by URI.",
     )(command)
-
-
-def open_registry(database: str, key_file: Path) -> vaults.Vault:
-    """Connect to a registry that exists and open its vault."""
-    vault = vaults.Vault.from_settings(key_file)
-    connection.setup(database, extra_apps=APPS)
-    from provisioning.registry import services
-
-    if "://" not in database and not Path(database).is_file():
-        raise CommandFailed(f"there is no registry at {database}", "run: sealband registry init")
-    services.require_registry()
-    return vault
 
 
 def actor() -> str:

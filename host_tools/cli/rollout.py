@@ -12,9 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from host_tools.cli import CommandFailed
+from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.ingest import open_store
 from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
-from host_tools.cli.registry import actor, database_option, key_file_option
+from host_tools.cli.registry import actor
 
 if TYPE_CHECKING:
     from host_tools.rollout.service import Rollouts

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from host_tools import cli
-from host_tools.cli import registry as registry_commands
 from sealwire import update
 from tests.host.test_rollout_published import BASE, MODEL, envelope, put
 from tests.support.fleet import MASTER_KEY
-from tests.support.rollouts import APPS, RolloutFleet, eui
+from tests.support.rollouts import RolloutFleet, eui
 
 
 @pytest.fixture
@@ -25,7 +24,6 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SEALBAND_KEY_FILE", str(key))
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setitem(cli.COMMANDS, "rollout", "Roll releases out.")
-    monkeypatch.setattr(registry_commands, "APPS", APPS)
     yield fleet
     fleet.close()
 

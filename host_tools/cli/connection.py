@@ -1,0 +1,72 @@
+"""How commands find the registry: the options that name its database and master key, and the way in.
+
+Who may do what behind it is decided in `host_tools.cli.guard`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rich_click as click
+
+from host_tools.cli import CommandFailed
+from provisioning import registry as connection
+from provisioning.registry import vault as vaults
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+# the store of frames lies in the same database
+APPS = ("host_tools.ingest", "host_tools.rollout")
+DEFAULT_DATABASE = "sealband.db"
+DEFAULT_KEY_FILE = "sealband.key"
+OPERATOR = "sealband.operator"  # in click's context: what --operator named
+
+
+def _note_operator(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.meta[OPERATOR] = value
+
+
+def operator_option(command: _Command) -> _Command:
+    """Adds `--operator`, which `host_tools.cli.guard` reads; the command itself does not get it."""
+    return click.option(
+        "--operator",
+        metavar="TOKENFILE",
+        callback=_note_operator,
+        expose_value=False,
+        help="For scripts: the file of an operator's token, mode 600, in place of a login; '-': standard input.",
+    )(command)
+
+
+def database_option(command: _Command) -> _Command:
+    """Adds `--database`, a path or URL, and `--operator`."""
+    return click.option(
+        "--database",
+        envvar="SEALBAND_DATABASE",
+        default=DEFAULT_DATABASE,
+        show_default=True,
+        help="File path, or postgresql://user:password@host/name.",
+    )(operator_option(command))
+
+
+def key_file_option(command: _Command) -> _Command:
+    """Adds `--key-file`, the master key's."""
+    return click.option(
+        "--key-file",
+        envvar="SEALBAND_KEY_FILE",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_KEY_FILE,
+        show_default=True,
+        help=f"Master key, mode 600; ${vaults.ENVIRONMENT} (base64) takes its place.",
+    )(command)
+
+
+def open_registry(database: str, key_file: Path) -> vaults.Vault:
+    """Connect to a registry that exists and open its vault."""
+    vault = vaults.Vault.from_settings(key_file)
+    connection.setup(database, extra_apps=APPS)
+    from provisioning.registry import services
+
+    if "://" not in database and not Path(database).is_file():
+        raise CommandFailed(f"there is no registry at {database}", "run: sealband registry init")
+    services.require_registry()
+    return vault
