@@ -185,6 +185,17 @@ class VirtualBoard:
         chip.nvs_cut_after = nvs_operations
         chip.partition_cut_after = partition_operations
 
+    def disturb_loader(self, *, silent_after: int = 0, corrupt_block: int = 0) -> None:
+        """Spoil what the next esptool does.
+
+        Args:
+            silent_after: from the n-th block of data on the loader answers nothing any more; 0: never.
+            corrupt_block: the n-th block of data is written with a bit changed; 0: none.
+        """
+        loader = self._running().loader
+        loader.silent_after = silent_after
+        loader.corrupt_block = corrupt_block
+
     def reset(self) -> None:
         """Press the reset button: a cold start, which is what the chip reports."""
         self._running().command("press").result(COMMAND_S)
@@ -222,7 +233,7 @@ class VirtualBoard:
 
     @property
     def state(self) -> State:
-        """off, running or asleep (deep sleep)."""
+        """off, running, asleep (deep sleep) or loader (a host talks to the loader in its ROM)."""
         return self._processor.state if self._processor else "off"
 
     @property

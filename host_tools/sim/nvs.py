@@ -88,6 +88,12 @@ class Nvs:
         beside.write_text(json.dumps(document, indent=1))
         os.replace(beside, self._path)
 
+    def clear(self) -> None:
+        """What erasing the partition does; it is in the file at once."""
+        self._values = {}
+        if self._committed:
+            self.commit()
+
     def forget(self) -> None:
         """What a reset or a power cut does: whatever was not committed is gone."""
         self._values = {namespace: dict(values) for namespace, values in self._committed.items()}

@@ -9,6 +9,10 @@ and what ends it, power cuts, and an interpreter that ended by itself. What othe
     watchdog              3     kept                kept
     end of deep sleep     4     kept                kept
     soft reset            5     kept                kept      also a Control-D and sys.exit()
+    out of the loader     1     lost                kept      what the host has written there
+
+The loader in ROM (`host_tools.sim.rom`) takes the program's place from esptool's first frame on, while the board has
+power, whatever the program does, as the automatic reset circuit of a real board makes possible.
 
 Not here: what lies in the board's folder (`host_tools.sim.storage`), what the chip answers
 (`host_tools.sim.peripherals`), which partition starts (`host_tools.sim.bootloader`), what a person does with the board
@@ -32,10 +36,12 @@ from typing import Any, Literal
 
 from host_tools.sim import firmware
 from host_tools.sim.board_error import BoardError
+from host_tools.sim.chipflash import ChipFlash
 from host_tools.sim.clock import SimClock
 from host_tools.sim.flash import Flash
 from host_tools.sim.peripherals import Event, Peripherals, Start
 from host_tools.sim.process import Process, environment
+from host_tools.sim.rom import Loader, Requests, Sync
 from host_tools.sim.terminal import Terminal
 
 PWRON, HARD, WDT, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()
@@ -45,7 +51,7 @@ CRASHES_MAX = 5
 BOOTS_MAX = 8  # of firmware that does not start
 DRAIN_CHUNKS = 32
 FATAL = 1  # the interpreter's status when it cannot go on
-State = Literal["off", "running", "asleep"]
+State = Literal["off", "running", "asleep", "loader"]
 
 
 class Processor:
@@ -60,10 +66,11 @@ class Processor:
         chip: what else `Peripherals` takes.
 
     Attributes:
-        state: off, running or asleep.
+        state: off, running, asleep or loader.
         starts: how often the processor has started.
         terminal: its serial port.
         chip: its peripherals.
+        loader: what is in its ROM.
     """
 
     def __init__(
@@ -78,12 +85,18 @@ class Processor:
     ) -> None:
         self.state: State = "off"
         self.starts = 0
-        self.terminal = Terminal(on_line)
+        self.terminal = Terminal(on_line, self._from_host)
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
         self._queue: queue.Queue[tuple[Process | None, str, tuple[Any, ...], Future[None]]] = queue.Queue()
         self.chip = Peripherals(on_event=self._event, flash=partitions, say=self._say, **chip)
         self._partitions = partitions
+        self._chip_flash = ChipFlash(partitions, chip["chip"], chip["nvs"].clear)
+        self.loader = Loader(chip["chip"], chip["mac"], self._chip_flash)
+        self._sync = Sync()
+        self._requests = Requests()
+        self._powered = False
+        self._on_line = on_line
         self._clock: SimClock = chip["clock"]
         self._command = command
         self._firmware = firmware
@@ -163,6 +176,7 @@ class Processor:
     # what can happen
 
     def _on(self) -> None:
+        self._powered = True
         if self.state == "off":
             self._crashes = 0
             self.chip.power_on()
@@ -172,7 +186,46 @@ class Processor:
         self._drain()
         self._end_process()
         self._wake_at = None
+        self._powered = False
         self.state = "off"
+
+    # the loader
+
+    def _from_host(self, data: bytes) -> bytes:
+        """Everything that the host sends; returns what is for the program."""
+        if not self._powered:
+            return b""
+        if self.state != "loader":
+            data, frames = self._sync.feed(data)
+            if frames is None:
+                return data
+            self._enter_loader()
+            data = frames
+        for request in self._requests.feed(data):
+            if request is None:
+                self._leave_loader()
+                return self._requests.left
+            self.terminal.answer(self.loader.answer(request))
+            if self.loader.ended:
+                self._leave_loader()
+                break
+        return b""
+
+    def _enter_loader(self) -> None:
+        self._drain()
+        self._end_process()
+        self._wake_at = None
+        self.terminal.forget_output()
+        self.chip.reset()
+        self.loader.reset()
+        self._requests = Requests()
+        self.state = "loader"
+        self._on_line("virtual board: the loader")
+
+    def _leave_loader(self) -> None:
+        self._sync = Sync()
+        self.state = "off"
+        self._on()
 
     def _press_reset(self) -> None:
         self._cut()
@@ -289,6 +342,9 @@ class Processor:
         """The boot loader's part of a start; False: there is nothing that it could start."""
         if start.cause == SOFT or (start.cause == DEEPSLEEP and self.chip.bootloader.running):
             return True
+        if fault := self._chip_flash.unbootable():
+            self._say(f"virtual board: {fault}; switched off")
+            return False
         for _ in range(BOOTS_MAX):
             area = self.chip.bootloader.start()
             if area is None:

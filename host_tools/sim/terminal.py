@@ -32,6 +32,7 @@ class Terminal:
 
     Args:
         on_line: called with each line of the console, without its end.
+        on_host: given everything that the host sends; returns what of it is for the program.
 
     Attributes:
         port: the path that mpremote connects to.
@@ -40,7 +41,7 @@ class Terminal:
         interrupted: the interpreter was sent a Control-C, and nothing since.
     """
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
+    def __init__(self, on_line: Callable[[str], None], on_host: Callable[[bytes], bytes] = bytes) -> None:
         self._outer, self._slave = os.openpty()
         tty.setraw(self._slave)  # held open, so that it stays raw and a leaving client does not hang it up
         os.set_blocking(self._outer, False)
@@ -49,6 +50,7 @@ class Terminal:
         self.muted = False
         self.interrupted = False
         self._on_line = on_line
+        self._on_host = on_host
         self._line = bytearray()
         self._to_host = bytearray()
         self._taken_at = time.monotonic()
@@ -109,6 +111,7 @@ class Terminal:
             data = os.read(self._outer, CHUNK)
         except OSError:
             return
+        data = self._on_host(data)
         if self._process is not None and data:
             self.type(data)
 
@@ -139,6 +142,14 @@ class Terminal:
             data = RAW_HEADER
         self.say(data)
         return True
+
+    def forget_output(self) -> None:
+        """Drop what the host has not taken yet."""
+        self._to_host.clear()
+
+    def answer(self, data: bytes) -> None:
+        """Output of the chip's own loader: bytes as they are, no part of the console."""
+        self._to_host += data
 
     def say(self, data: bytes) -> None:
         """Output, as if the board had printed it."""

@@ -56,7 +56,7 @@ def remove(folder):
 image = _Image(sys.argv[1])
 head = bytearray(64)
 image.readblocks(0, head)
-if not any(head):
+if not any(head) or head == b"\xff" * 64:
     vfs.VfsLfs2.mkfs(image)
 vfs.mount(vfs.VfsLfs2(image), "/flash")
 if "clean" in sys.argv[3:]:

@@ -81,7 +81,7 @@ def _mount():
     vfs.umount("/")
     head = bytearray(64)
     flash.readblocks(0, head)
-    if not any(head):
+    if not any(head) or head == b"\xff" * 64:
         # a new chip: as inisetup.py does on the ESP32. A damaged file system is never formatted over.
         vfs.VfsLfs2.mkfs(flash)
     vfs.mount(vfs.VfsLfs2(flash), "/")
