@@ -17,6 +17,9 @@ from sealwire import keys as labels
 from sealwire.enrolment import NONCE_LEN, PUBLIC_KEY_LEN, TICKET_ID_LEN, TRANSCRIPT_LABEL
 from sealwire.frame import EUI_LEN
 
+CLAIM_LABEL = b"sealband/1 claim"
+CLAIM_LEN = 10
+
 
 @dataclass(frozen=True, slots=True)
 class EpochKeys:
@@ -98,6 +101,18 @@ def confirm(root: bytes, agreed: bytes) -> bytes:
     """The 16 bytes by which a device proves that it holds CK[0] for this transcript. Compare in constant time."""
     key = _expand(root, labels.CONFIRM_LABEL, 32)
     return hmac.digest(key, hashlib.sha256(agreed).digest(), "sha256")[: labels.CONFIRM_LEN]
+
+
+def claim_secret(root: bytes) -> bytes:
+    """The 10 bytes on a device's label that say who holds it in his hands, of CK[0]; the device derives the same."""
+    return _expand(root, CLAIM_LABEL, CLAIM_LEN)
+
+
+def claim_digest(eui: bytes, claim: bytes) -> bytes:
+    """What is kept of a claim secret: 32 bytes that tell whether a label fits. 80 random bits need no slow hash."""
+    _expect("EUI", eui, EUI_LEN)
+    _expect("claim secret", claim, CLAIM_LEN)
+    return hashlib.sha256(cbor2.dumps([CLAIM_LABEL.decode(), eui, claim], canonical=True)).digest()
 
 
 def ratchet(ck: bytes) -> bytes:

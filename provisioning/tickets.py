@@ -3,9 +3,10 @@
 JSON, every field named below and no other:
 
     {"format": "sealband/1 tickets", "batch": name, "model": model, "issued_at": seconds since 2025-01-01,
-     "tickets": [{"id": 16 hex, "key": 130 hex}, …], "signer": 130 hex, "signature": 128 hex}
+     "tickets": [{"id": 16 hex, "key": 130 hex}, …], "service": 130 hex or "", "issuer": hex or "",
+     "signer": 130 hex, "signature": 128 hex}
 
-The signature covers CBOR [format, batch, model, issued_at, [[id, key], …]]. The file holds no secret.
+The signature covers CBOR [format, batch, model, issued_at, [[id, key], …], service, issuer]. The file holds no secret.
 """
 
 import json
@@ -23,7 +24,8 @@ from sealwire import enrolment as wire
 FORMAT = "sealband/1 tickets"
 TICKETS_MAX = 10_000
 FILE_MAX = 4 << 20  # bytes
-_FIELDS = {"format", "batch", "model", "issued_at", "tickets", "signer", "signature"}
+ISSUER_MAX = 4096  # bytes
+_FIELDS = {"format", "batch", "model", "issued_at", "tickets", "service", "issuer", "signer", "signature"}
 _BATCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -57,6 +59,8 @@ class TicketFile:
         issued_at: seconds since 2025-01-01T00:00:00Z.
         signer: the registry's batch-signing public key, 65 bytes.
         signature: 64 bytes, r then s.
+        service: public key (65 bytes) whose tokens open the local port of these boards; b"" for none.
+        issuer: DER of the certificate of the key that signs these boards' own certificates; b"" for none.
     """
 
     batch: str
@@ -65,14 +69,23 @@ class TicketFile:
     tickets: tuple[Ticket, ...]
     signer: bytes
     signature: bytes
+    service: bytes = b""
+    issuer: bytes = b""
 
     @classmethod
     def sign(
-        cls, batch: str, model: str, issued_at: int, tickets: tuple[Ticket, ...], key: signers.Signer
+        cls,
+        batch: str,
+        model: str,
+        issued_at: int,
+        tickets: tuple[Ticket, ...],
+        key: signers.Signer,
+        service: bytes = b"",
+        issuer: bytes = b"",
     ) -> "TicketFile":
         """Put the registry's signature under a batch."""
-        signature = key.sign(_signed(batch, model, issued_at, tickets))
-        return cls(batch, model, issued_at, tickets, key.public_key, signature)
+        signature = key.sign(_signed(batch, model, issued_at, tickets, service, issuer))
+        return cls(batch, model, issued_at, tickets, key.public_key, signature, service, issuer)
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -84,6 +97,8 @@ class TicketFile:
                     "model": self.model,
                     "issued_at": self.issued_at,
                     "tickets": [{"id": t.ticket_id.hex(), "key": t.public_key.hex()} for t in self.tickets],
+                    "service": self.service.hex(),
+                    "issuer": self.issuer.hex(),
                     "signer": self.signer.hex(),
                     "signature": self.signature.hex(),
                 },
@@ -130,12 +145,15 @@ class TicketFile:
             tickets=tickets,
             signer=_hex(raw["signer"], wire.PUBLIC_KEY_LEN, "signer"),
             signature=_hex(raw["signature"], signers.SIGNATURE_LEN, "signature"),
+            service=_service(raw["service"]),
+            issuer=_issuer(raw["issuer"]),
         )
         if trusted is not None and trusted != file.signer:
             raise TicketFileError(
                 f"the ticket file is signed by {signers.kid(file.signer).hex()}, not by {signers.kid(trusted).hex()}"
             )
-        if not signers.verify(file.signer, _signed(file.batch, file.model, issued_at, tickets), file.signature):
+        signed = _signed(file.batch, file.model, issued_at, tickets, file.service, file.issuer)
+        if not signers.verify(file.signer, signed, file.signature):
             raise TicketFileError("the ticket file's signature is wrong: it was changed after the registry signed it")
         return file
 
@@ -162,10 +180,28 @@ def check_public_key(key: bytes) -> bytes:
     return key
 
 
-def _signed(batch: str, model: str, issued_at: int, tickets: tuple[Ticket, ...]) -> bytes:
-    return cbor2.dumps(
-        [FORMAT, batch, model, issued_at, [[t.ticket_id, t.public_key] for t in tickets]], canonical=True
-    )
+def _signed(
+    batch: str, model: str, issued_at: int, tickets: tuple[Ticket, ...], service: bytes, issuer: bytes
+) -> bytes:
+    pairs = [[t.ticket_id, t.public_key] for t in tickets]
+    return cbor2.dumps([FORMAT, batch, model, issued_at, pairs, service, issuer], canonical=True)
+
+
+def _service(value: Any) -> bytes:
+    if value == "":
+        return b""
+    key = _hex(value, wire.PUBLIC_KEY_LEN, "the service key")
+    try:
+        return check_public_key(key)
+    except ValueError:
+        raise TicketFileError("the service key is not a point on P-256") from None
+
+
+def _issuer(value: Any) -> bytes:
+    """DER as it came: who uses it to check certificates parses it, after the file's signature was found good."""
+    if not isinstance(value, str) or len(value) > 2 * ISSUER_MAX or not re.fullmatch(r"([0-9a-f]{2})*", value):
+        raise TicketFileError(f"the issuer is not a certificate of at most {ISSUER_MAX} bytes in lower-case hex")
+    return bytes.fromhex(value)
 
 
 def _ticket(row: Any, number: int) -> Ticket:

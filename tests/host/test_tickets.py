@@ -16,7 +16,9 @@ from tests.support.soft_board import public_bytes
 KEY = ec.generate_private_key(ec.SECP256R1())
 SIGNER = signers.FileSigner(KEY)
 TICKETS = tuple(Ticket(bytes([n]) * 8, public_bytes(ec.generate_private_key(ec.SECP256R1()))) for n in range(3))
-FILE = TicketFile.sign("20250101-0a0b", "virtual-wearable", 42, TICKETS, SIGNER)
+SERVICE = public_bytes(ec.generate_private_key(ec.SECP256R1()))
+ISSUER = bytes.fromhex("3003020101")  # any DER: who uses it parses it
+FILE = TicketFile.sign("20250101-0a0b", "virtual-wearable", 42, TICKETS, SIGNER, SERVICE, ISSUER)
 DATA = FILE.to_bytes()
 
 
@@ -36,6 +38,9 @@ def resigned(**fields: object) -> bytes:
 def test_a_ticket_file_comes_back_as_it_was():
     assert TicketFile.from_bytes(DATA) == FILE
     assert TicketFile.from_bytes(DATA, trusted=SIGNER.public_key) == FILE
+    bare = TicketFile.sign("b", "m", 42, TICKETS, SIGNER)
+    assert TicketFile.from_bytes(bare.to_bytes()) == bare
+    assert (bare.service, bare.issuer) == (b"", b"")
 
 
 def test_the_signature_is_over_the_documented_bytes():
@@ -43,9 +48,8 @@ def test_the_signature_is_over_the_documented_bytes():
     from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
     from cryptography.hazmat.primitives.hashes import SHA256
 
-    signed = cbor2.dumps(
-        ["sealband/1 tickets", FILE.batch, FILE.model, 42, [[t.ticket_id, t.public_key] for t in TICKETS]]
-    )
+    pairs = [[t.ticket_id, t.public_key] for t in TICKETS]
+    signed = cbor2.dumps(["sealband/1 tickets", FILE.batch, FILE.model, 42, pairs, SERVICE, ISSUER])
     r, s = (int.from_bytes(FILE.signature[at : at + 32], "big") for at in (0, 32))
     KEY.public_key().verify(encode_dss_signature(r, s), signed, ec.ECDSA(SHA256()))
 
@@ -61,6 +65,18 @@ def test_the_signature_is_over_the_documented_bytes():
         ({"signer": TICKETS[0].public_key.hex()}, "signature is wrong"),
         ({"signer": "00" * 65}, "signature is wrong"),
         ({"format": "sealband/2 tickets"}, "format"),
+        ({"service": ""}, "signature is wrong"),
+        ({"service": TICKETS[0].public_key.hex()}, "signature is wrong"),
+        ({"service": "04" + "11" * 64}, "not a point"),
+        ({"service": "00"}, "service key"),
+        ({"service": None}, "service key"),
+        ({"service": KeyError}, "exactly the fields"),
+        ({"issuer": ""}, "signature is wrong"),
+        ({"issuer": "3003020102"}, "signature is wrong"),
+        ({"issuer": "300"}, "issuer"),
+        ({"issuer": "30" * 4097}, "issuer"),
+        ({"issuer": 7}, "issuer"),
+        ({"issuer": KeyError}, "exactly the fields"),
         ({"surplus": 1}, "exactly the fields"),
         ({"batch": KeyError}, "exactly the fields"),
         ({"batch": ""}, "batch"),
