@@ -11,6 +11,7 @@ import rich_click as click
 
 from host_tools.cli import CommandFailed
 from provisioning import registry as connection
+from provisioning.registry import masters
 from provisioning.registry import vault as vaults
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -49,24 +50,24 @@ def database_option(command: _Command) -> _Command:
 
 
 def key_file_option(command: _Command) -> _Command:
-    """Adds `--key-file`, the master key's."""
+    """Adds `--key-file`, the master key's: a path, or a URI."""
     return click.option(
         "--key-file",
         envvar="SEALBAND_KEY_FILE",
         type=click.Path(path_type=Path),
         default=DEFAULT_KEY_FILE,
         show_default=True,
-        help=f"Master key, mode 600; ${vaults.ENVIRONMENT} (base64) takes its place.",
+        help=f"Master key: a file of mode 600, or file:, env: or pkcs11: URI; ${vaults.ENVIRONMENT} replaces a file.",
     )(command)
 
 
 def open_registry(database: str, key_file: Path) -> vaults.Vault:
     """Connect to a registry that exists and open its vault."""
-    vault = vaults.Vault.from_settings(key_file)
+    master = masters.open_master(key_file)
     connection.setup(database, extra_apps=APPS)
-    from provisioning.registry import services
+    from provisioning.registry import keyring, services
 
     if "://" not in database and not Path(database).is_file():
         raise CommandFailed(f"there is no registry at {database}", "run: sealband registry init")
     services.require_registry()
-    return vault
+    return keyring.open_vault(master)

@@ -13,7 +13,7 @@ from host_tools.cli.connection import APPS, database_option, key_file_option, op
 from host_tools.cli.output import json_option, print_json, print_table, remark
 from provisioning import registry as connection
 from provisioning import signers
-from provisioning.registry import vault as vaults
+from provisioning.registry import masters
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 DEFAULT_SIGNER = "file:sealband-batches.pem"
@@ -51,10 +51,11 @@ def group() -> None:
 def init(database: str, key_file: Path, signing_key: str, as_json: bool) -> None:
     """Create the registry: database, master key and batch-signing key. Keeps what is there."""
     created = []
-    if vaults.ENVIRONMENT not in os.environ and not key_file.exists():
-        vaults.create_key_file(key_file)
-        created.append(str(key_file))
-    vault = vaults.Vault.from_settings(key_file)
+    path_of_key = masters.file_of(key_file)
+    if path_of_key and not path_of_key.exists():
+        masters.create_master(key_file)
+        created.append(str(path_of_key))
+    master = masters.open_master(key_file)
     scheme, _, path = signing_key.partition(":")
     if scheme == "file" and not Path(path).exists():
         signers.create_file_key(Path(path))
@@ -64,9 +65,9 @@ def init(database: str, key_file: Path, signing_key: str, as_json: bool) -> None
         # what SQLite keeps beside it takes over the mode
         os.close(os.open(database, os.O_CREAT | os.O_WRONLY, 0o600))
     connection.setup(database, extra_apps=APPS)
-    from provisioning.registry import services
+    from provisioning.registry import keyring, services
 
-    new = services.init_registry(vault, actor=actor())
+    new = services.init_registry(keyring.create_vault(master), actor=actor())
     result = {"new": new, "created": created, "batch_key": signer.public_key.hex()}
     if as_json:
         print_json(result)

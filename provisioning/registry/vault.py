@@ -1,6 +1,7 @@
-"""The vault: seals secrets under the master key before they go into the database. Stores nothing itself.
+"""The vault: seals secrets under one key before they go into the database. Stores nothing itself.
 
-The master key comes from a file that only its owner can read, or from `$SEALBAND_MASTER_KEY`; it is never in the
+That key is the database's data key, which lies in it wrapped under the master key (`keyring`, `masters`). A master key
+as software holds it comes from a file that only its owner can read, or from `$SEALBAND_MASTER_KEY`; it is never in the
 database and never in a message. Sealed: AES-256-GCM (NIST SP 800-38D), a version byte, a random 96-bit nonce.
 """
 
@@ -60,12 +61,11 @@ class Vault:
         Raises:
             MasterKeyRefused: neither is there, it is malformed, or somebody else could read or replace the file.
         """
-        text = environment.get(ENVIRONMENT)
-        if text is not None:
-            return cls(_decode(text, f"${ENVIRONMENT}"))
+        if ENVIRONMENT in environment:
+            return cls(environment_key(ENVIRONMENT, environment))
         if key_file is None:
             raise MasterKeyRefused("no master key", f"name the key file, or set ${ENVIRONMENT}")
-        return cls(_decode(_read_private(Path(key_file)), str(key_file)))
+        return cls(file_key(Path(key_file)))
 
     def subkey(self, label: bytes) -> bytes:
         """32 bytes for one other purpose, derived from the master key (HKDF-SHA256, RFC 5869)."""
@@ -98,6 +98,18 @@ class Vault:
             return self._cipher.decrypt(sealed[1 : 1 + NONCE_LEN], sealed[1 + NONCE_LEN :], VERSION + aad)
         except InvalidTag:
             raise VaultError("a sealed value does not open: wrong master key, or it was changed") from None
+
+
+def file_key(path: Path) -> bytes:
+    """The master key, 32 bytes, in a file that only its owner can read; raises MasterKeyRefused."""
+    return _decode(_read_private(path), str(path))
+
+
+def environment_key(name: str, environment: Mapping[str, str] = os.environ) -> bytes:
+    """The master key, 32 bytes, in an environment variable; raises MasterKeyRefused."""
+    if name not in environment:
+        raise MasterKeyRefused(f"no master key: ${name} is not set", "set it to the key in base64")
+    return _decode(environment[name], f"${name}")
 
 
 def chain_label(eui: bytes, epoch: int) -> bytes:

@@ -7,7 +7,7 @@ themselves. One login is tried: three wrong ones lock many tokens for good.
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class TokenSigner:
     def __init__(self, library: Any, uri: Pkcs11Uri, pin: object) -> None:
         self._library, self._uri, self._pin = library, uri, pin
         with self._session() as session:
-            private = _only(session, uri, _private_template(uri), "private key")
+            private = only_object(session, uri, _private_template(uri), "private key")
             self._point = _public_point(session, private, uri)
 
     @property
@@ -64,7 +64,7 @@ class TokenSigner:
         from pkcs11 import Attribute, Mechanism
 
         with self._session() as session:
-            private = _only(session, self._uri, _private_template(self._uri), "private key")
+            private = only_object(session, self._uri, _private_template(self._uri), "private key")
             # keys of smart cards' signature slot want the PIN again for each signature
             again = (
                 {"pin": self._pin}
@@ -79,24 +79,38 @@ class TokenSigner:
             )
         return signature
 
-    @contextmanager
-    def _session(self) -> Iterator[Any]:
-        from pkcs11 import exceptions
+    def _session(self) -> AbstractContextManager[Any]:
+        return logged_in(self._library, self._uri, self._pin)
 
-        token = find_token(self._library, self._uri)
+
+@contextmanager
+def logged_in(library: Any, uri: Pkcs11Uri, pin: object, *, rw: bool = False) -> Iterator[Any]:
+    """A session of the user on the token that a URI names; what fails in it is a SignerError."""
+    from pkcs11 import exceptions
+
+    token = find_token(library, uri)
+    try:
         try:
-            try:
-                session = token.open(user_pin=self._pin)
-            except exceptions.UserAlreadyLoggedIn:
-                session = token.open()
-            with session:
-                yield session
-        except exceptions.PKCS11Error as error:
-            raise _explained(error, self._uri) from None
+            session = token.open(user_pin=pin, rw=rw)
+        except exceptions.UserAlreadyLoggedIn:
+            session = token.open(rw=rw)
+        with session:
+            yield session
+    except exceptions.PKCS11Error as error:
+        raise _explained(error, uri) from None
 
 
 def open_token(rest: str, ask: Ask) -> Signer:
     """The key that a `pkcs11:` URI names, without its scheme."""
+    return TokenSigner(*reach_token(rest, ask))
+
+
+def reach_token(rest: str, ask: Ask) -> tuple[Any, Pkcs11Uri, object]:
+    """(library, URI, PIN) for what follows `pkcs11:`.
+
+    Raises:
+        SignerError: there is no such token, or no PIN for it.
+    """
     uri = Pkcs11Uri.parse(rest)
     try:
         import pkcs11
@@ -113,7 +127,7 @@ def open_token(rest: str, ask: Ask) -> Signer:
             f"name your token's library in module-path= or {MODULE}",
         ) from None
     token = find_token(library, uri)
-    return TokenSigner(library, uri, _pin(token, uri, ask))
+    return library, uri, _pin(token, uri, ask)
 
 
 def default_library() -> str:
@@ -201,7 +215,7 @@ def _private_template(uri: Pkcs11Uri) -> dict[Any, Any]:
     return template
 
 
-def _only(session: Any, uri: Pkcs11Uri, template: dict[Any, Any], what: str) -> Any:
+def only_object(session: Any, uri: Pkcs11Uri, template: dict[Any, Any], what: str) -> Any:
     found = list(session.get_objects(template))
     if not found:
         raise SignerError(f"the token has no such {what}: {uri}", "check object= and id= of the URI")
@@ -221,7 +235,7 @@ def _public_point(session: Any, private: Any, uri: Pkcs11Uri) -> bytes:
     # both halves of a pair bear the same id; a token without ids at least gives them the same name
     shared = {Attribute.ID: _get(private, Attribute.ID)} if _get(private, Attribute.ID) else {}
     shared = shared or {Attribute.LABEL: _get(private, Attribute.LABEL)}
-    public = _only(session, uri, {Attribute.CLASS: ObjectClass.PUBLIC_KEY, **shared}, "public key")
+    public = only_object(session, uri, {Attribute.CLASS: ObjectClass.PUBLIC_KEY, **shared}, "public key")
     point = bytes(_get(public, Attribute.EC_POINT) or b"")
     if len(point) == POINT_LEN + 2 and point[:2] == bytes([4, POINT_LEN]):
         point = point[2:]  # a DER OCTET STRING (PKCS #11 section 6.3.3); some tokens leave it out
