@@ -12,8 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cbor2
 
@@ -24,20 +25,31 @@ from sealwire.frame import EUI_LEN
 OUTPUT_MAX = 64 << 10  # bytes of one answer, both streams together
 TEXT_MAX = 300  # characters of a board's text in a message
 STATUS_TIMEOUT_S = 30.0
+EXAMINE_TIMEOUT_S = 90.0  # every file of the release is hashed on the chip, and each sensor started
+POLL_S = 0.25  # how often is looked whether the port is still there
 ENROL_TIMEOUT_S = 90.0  # three scalar multiplications on the chip, half a second to a second each, and mpremote's own
 END_TIMEOUT_S = 5.0
 PREFIX = "sealband/1 "
 _OK = re.compile(r"sealband/1 ok ([0-9a-f]{2,8192})")
 _REFUSED = re.compile(r"sealband/1 refused ([a-z_]{1,24}) (.{0,300})")
 _STATUS_FIELDS = {"eui", "model", "ticket", "chain"}
+_SELFTEST_FIELDS = {"flash", "free", "heap", "random", "radio", "sensors", "release", "slot"}
+_SENSORS_MAX = 32
+_TEST_OK = "ok"
+_PATH = re.compile(r"/[a-z0-9/._-]{1,60}")
 
 
 class LinkError(Exception):
-    """The board did not answer, or not as a board does. Trying again is harmless."""
+    """The board did not answer, or not as a board does. Trying again is harmless.
 
-    def __init__(self, what: str, remedy: str) -> None:
+    Attributes:
+        gone: its port is not there any more.
+    """
+
+    def __init__(self, what: str, remedy: str, *, gone: bool = False) -> None:
         super().__init__(what)
         self.remedy = remedy
+        self.gone = gone
 
 
 class BoardRefused(Exception):
@@ -73,11 +85,7 @@ class Status:
     @classmethod
     def from_bytes(cls, data: bytes) -> "Status":
         """Parse the answer to `status`; raises LinkError."""
-        try:
-            row = cbor2.loads(data)
-        except Exception:
-            # cbor2 lets through whatever building a value out of hostile bytes raises
-            raise _not_an_answer("a status that is not CBOR") from None
+        row = _cbor(data, "a status")
         if not isinstance(row, dict) or set(row) != _STATUS_FIELDS:
             raise _not_an_answer("a status without its fields")
         eui, model, ticket, chain = row["eui"], row["model"], row["ticket"], row["chain"]
@@ -94,24 +102,67 @@ class Status:
         return cls(eui, model, ticket, chain)
 
 
+@dataclass(frozen=True)
+class SelfTest:
+    """What a board found when it tested itself.
+
+    Attributes:
+        flash: bytes of its flash.
+        free: of them, free bytes of the file system.
+        heap: free bytes.
+        faults: part → why it is not well, for "random", "radio" and each sensor by its name.
+        release: sequence and digest of what runs.
+        slot: which slot that is.
+    """
+
+    flash: int
+    free: int
+    heap: int
+    faults: Mapping[str, str]
+    release: tuple[int, bytes]
+    slot: int
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "SelfTest":
+        """Parse the answer to `run`; raises LinkError."""
+        row = _cbor(data, "a self-test")
+        if not isinstance(row, dict) or set(row) != _SELFTEST_FIELDS or not isinstance(row["sensors"], dict):
+            raise _not_an_answer("a self-test without its fields")
+        numbers = [row[name] for name in ("flash", "free", "heap", "slot")]
+        if any(type(number) is not int or number < 0 for number in numbers) or len(row["sensors"]) > _SENSORS_MAX:
+            raise _not_an_answer("a self-test with a number that is none")
+        results = {"random": row["random"], "radio": row["radio"], **row["sensors"]}
+        if not all(isinstance(name, str) and isinstance(found, str) for name, found in results.items()):
+            raise _not_an_answer("a self-test whose results are no text")
+        faults = {_shown(name): _shown(found) for name, found in results.items() if found != _TEST_OK}
+        return cls(*numbers[:3], faults, _release(row["release"]), numbers[3])
+
+
 class Link:
     """One board on a serial port.
 
     Args:
         port: the port's path or name; never one of mpremote's own words.
+        present: whether the board is still there, asked while it is waited for.
         mpremote: the command, as an argument list.
         resume: do without the soft reset before each question. The reset stops the application and empties the heap,
             which enrolment needs; a board that cannot do it can be asked all the same.
     """
 
     def __init__(
-        self, port: str, mpremote: Sequence[str] = (sys.executable, "-m", "mpremote"), *, resume: bool = False
+        self,
+        port: str,
+        mpremote: Sequence[str] = (sys.executable, "-m", "mpremote"),
+        *,
+        resume: bool = False,
+        present: Callable[[], bool] = lambda: True,
     ) -> None:
         if not port or port.startswith("-") or not port.isprintable():
             raise LinkError(f"{_shown(port)!r} is not a serial port", "name a port such as /dev/ttyUSB0")
         self.port = port
         self._mpremote = list(mpremote)
         self._resume = ["resume"] if resume else []
+        self._present = present
 
     def status(self) -> Status:
         """Ask who the board is.
@@ -119,7 +170,28 @@ class Link:
         Raises:
             LinkError, BoardRefused.
         """
-        return Status.from_bytes(self._ask("enrol.console('status')", STATUS_TIMEOUT_S))
+        return Status.from_bytes(self._ask("enrol.console('status')", timeout_s=STATUS_TIMEOUT_S)[0])
+
+    def verify(self, envelope: str) -> tuple[int, bytes]:
+        """Have the board verify the release that it holds, by its own trust list.
+
+        Args:
+            envelope: path of the manifest's envelope on the board.
+
+        Returns:
+            The release's sequence and digest.
+
+        Raises:
+            LinkError, BoardRefused.
+        """
+        if not _PATH.fullmatch(envelope):
+            raise ValueError("not a path on a board")
+        answer = self._ask(f"selftest.console('release', '{envelope}')", timeout_s=EXAMINE_TIMEOUT_S)[0]
+        return _release(_cbor(answer, "a release"))
+
+    def selftest(self) -> SelfTest:
+        """Have the board test itself; raises LinkError, BoardRefused."""
+        return SelfTest.from_bytes(self._ask("selftest.console('run')", timeout_s=EXAMINE_TIMEOUT_S)[0])
 
     def enrol(self, ticket: tickets.Ticket, station_nonce: bytes, now_s: int) -> bytes:
         """Have the board enrol itself; returns its signed record, unchecked.
@@ -134,15 +206,50 @@ class Link:
             f"enrol.console('enrol', '{ticket.ticket_id.hex()}', '{ticket.public_key.hex()}', "
             f"'{station_nonce.hex()}', {int(now_s)})"
         )
-        return self._ask(call, ENROL_TIMEOUT_S)
+        return self._ask(call, timeout_s=ENROL_TIMEOUT_S)[0]
+
+    def csr(self) -> bytes:
+        """The PKCS#10 request for the board's TLS key, DER; raises LinkError, BoardRefused."""
+        return self._ask("enrol.console('csr')", timeout_s=ENROL_TIMEOUT_S)[0]
+
+    def store_certificate(self, certificate: bytes) -> bytes:
+        """Put the certificate (DER) beside the board's TLS key; what the board says that it has, SHA-256.
+
+        Raises:
+            LinkError, BoardRefused.
+        """
+        return self._ask(f"enrol.console('certificate', '{certificate.hex()}')", timeout_s=STATUS_TIMEOUT_S)[0]
+
+    def seal(self) -> bytes:
+        """A sealed frame; raises LinkError, BoardRefused."""
+        return self._ask("enrol.console('seal')", timeout_s=STATUS_TIMEOUT_S)[0]
+
+    def claim(self) -> bytes:
+        """The claim secret; raises LinkError, BoardRefused."""
+        return self._ask("enrol.console('claim')", timeout_s=STATUS_TIMEOUT_S)[0]
+
+    def close(self, service_key: bytes) -> None:
+        """Close the board's REPL with its next reset, and reset it.
+
+        Args:
+            service_key: whose tokens open it again, 65 bytes; b"": nobody's.
+
+        Raises:
+            LinkError, BoardRefused.
+        """
+        self._ask(f"enrol.console('service', '{service_key.hex()}')", timeout_s=STATUS_TIMEOUT_S)
+        self.restart()
 
     def restart(self) -> None:
         """Reset the board, so that it boots as what it is now; raises LinkError."""
         self._run(["reset"], STATUS_TIMEOUT_S)
 
-    def _ask(self, call: str, timeout_s: float) -> bytes:
-        source = f"import gc\ngc.collect()\nfrom sealband import enrol\n{call}\n"
-        return _answer(self._run([*self._resume, "exec", source], timeout_s))
+    def _ask(self, *calls: str, timeout_s: float) -> list[bytes]:
+        """The answer to each of these calls, in one session; raises for the first that is refused."""
+        lines = ["import gc", "gc.collect()"]
+        for call in calls:
+            lines += [f"from sealband import {call.split('.')[0]}", call]
+        return _answers(self._run([*self._resume, "exec", "\n".join(lines) + "\n"], timeout_s), len(calls))
 
     def _run(self, words: Sequence[str], timeout_s: float) -> str:
         """What mpremote printed; LinkError if it failed, said too much or took too long."""
@@ -156,7 +263,7 @@ class Link:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         ) as process:
             try:
-                out, error = _read(process, timeout_s)
+                out, error = _read(process, timeout_s, self._present)
                 status = process.wait(timeout=END_TIMEOUT_S)
             except BaseException as stopped:
                 # the whole group, also when it is we who are stopped
@@ -170,7 +277,7 @@ class Link:
         return out.decode("utf-8", errors="replace")
 
 
-def _read(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes]:
+def _read(process: subprocess.Popen[bytes], timeout_s: float, present: Callable[[], bool]) -> tuple[bytes, bytes]:
     assert process.stdout and process.stderr
     limit = time.monotonic() + timeout_s
     streams = {process.stdout: bytearray(), process.stderr: bytearray()}
@@ -178,8 +285,11 @@ def _read(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, by
         for stream in streams:
             selector.register(stream, selectors.EVENT_READ)
         while selector.get_map():
-            ready = selector.select(max(0.0, limit - time.monotonic()))
-            if not ready:
+            left = limit - time.monotonic()
+            ready = selector.select(max(0.0, min(left, POLL_S)))
+            if not ready and not present():
+                raise LinkError("the board was unplugged", "plug it in again", gone=True)
+            if not ready and left <= 0:
                 raise LinkError(
                     f"the board did not answer within {timeout_s:.0f} s",
                     "check the cable and that no other program has the port",
@@ -194,18 +304,35 @@ def _read(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, by
     return bytes(streams[process.stdout]), bytes(streams[process.stderr])
 
 
-def _answer(text: str) -> bytes:
-    """The bytes of the one line that is an answer."""
+def _answers(text: str, count: int) -> list[bytes]:
+    """The bytes of the lines that are answers."""
     lines = [line for line in text.splitlines() if line.startswith(PREFIX)]
-    if len(lines) != 1:
+    for line in lines:
+        if found := _REFUSED.fullmatch(line):
+            raise BoardRefused(found.group(1), _shown(found.group(2)))
+    if len(lines) != count:
         raise _not_an_answer(f"{len(lines)} answers: {_shown(text)}")
-    if found := _OK.fullmatch(lines[0]):
-        digits = found.group(1)
-        if len(digits) % 2 == 0:
-            return bytes.fromhex(digits)
-    if found := _REFUSED.fullmatch(lines[0]):
-        raise BoardRefused(found.group(1), _shown(found.group(2)))
-    raise _not_an_answer(_shown(lines[0]))
+    answers = []
+    for line in lines:
+        found = _OK.fullmatch(line)
+        if not found or len(found.group(1)) % 2:
+            raise _not_an_answer(_shown(line))
+        answers.append(bytes.fromhex(found.group(1)))
+    return answers
+
+
+def _cbor(data: bytes, what: str) -> Any:
+    try:
+        return cbor2.loads(data)
+    except Exception:
+        # cbor2 lets through whatever building a value out of hostile bytes raises
+        raise _not_an_answer(f"{what} that is not CBOR") from None
+
+
+def _release(row: Any) -> tuple[int, bytes]:
+    if not isinstance(row, list) or len(row) != 2 or type(row[0]) is not int or not isinstance(row[1], bytes):
+        raise _not_an_answer("a release that is none")
+    return row[0], row[1]
 
 
 def _failed(out: bytes, error: bytes) -> LinkError:
