@@ -35,8 +35,7 @@ sys_startup sys_shutdown sys_restart sys_crash sys_monitor_disabled sys_backup s
     station_failure station_finished
     device_enrolled device_enrolment_refused device_suspended device_resumed device_retired device_lost
     device_activated device_revoked device_reenrolled device_claimed device_claim_refused
-    device_activated device_certified device_retiring device_revoked device_reenrol_allowed
-    device_claimed device_claim_refused device_claim_released
+    device_retiring device_reenrol_allowed device_claim_released
     device_replay_refused device_epoch_changed device_rekeyed device_command_sent
     certificate_issued certificate_revoked crl_made broker_list_made service_unlocked
     key_created key_used key_destroyed key_rotated key_revoked key_exhausted
