@@ -32,6 +32,8 @@ def setup(database_url_or_path: str | Path, extra_apps: Sequence[str] = ()) -> N
         django_settings.configure(
             DATABASES={"default": database},
             INSTALLED_APPS=installed,
+            AUTH_USER_MODEL=settings.AUTH_USER_MODEL,
+            PASSWORD_HASHERS=settings.PASSWORD_HASHERS,
             DEFAULT_AUTO_FIELD=settings.DEFAULT_AUTO_FIELD,
             USE_TZ=settings.USE_TZ,
             TIME_ZONE=settings.TIME_ZONE,

@@ -11,7 +11,10 @@ SQLITE_ENGINE = "django.db.backends.sqlite3"
 POSTGRESQL_ENGINE = "django.db.backends.postgresql"
 BUSY_TIMEOUT_S = 20
 
-INSTALLED_APPS = ["provisioning.registry"]
+INSTALLED_APPS = ["provisioning.registry", "provisioning.operators"]
+AUTH_USER_MODEL = "operators.Operator"
+# RFC 9106; Django's parameters (100 MiB, 2 passes, 8 lanes) are above OWASP's least
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 TIME_ZONE = "UTC"
