@@ -25,6 +25,8 @@ OUR_PACKAGES = ("boards", "host_tools", "provisioning", "sealwire")
 # file in this folder, and its one line in the list of commands (so that listing them imports nothing)
 COMMANDS = {
     "registry": "Make the registry, issue tickets, import records, list devices.",
+    "operator": "Who may do what: operators, logins, tokens for scripts.",
+    "audit": "Show, check and export the audit trail.",
     "station": "Give boards their identity.",
     "gateway": "Serve LoRa packet forwarders.",
     "ingest": "Open frames and store readings.",
