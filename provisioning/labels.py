@@ -15,10 +15,10 @@ from pathlib import Path
 
 import segno
 
+from provisioning.keys import CLAIM_LEN
 from sealwire.enrolment import MODEL_MAX
 from sealwire.frame import EUI_LEN
 
-CLAIM_LEN = 10  # bytes; sixteen characters of base32, without padding
 PREFIX = "SEALBAND:1"
 TEXT_MAX = 256  # characters; a longer text is no label's
 # of the label; a QR code of 25 mm has modules of half a millimetre and more, which any phone reads
