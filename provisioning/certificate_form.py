@@ -17,6 +17,8 @@ from provisioning.signers import Signer
 from sealwire.frame import EUI_LEN
 
 DER_MAX = 4096  # bytes; a longer certificate or request is refused before it is parsed
+# what `cryptography` raises for what it cannot read
+PARSE_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
 
 
 class Reason(StrEnum):
@@ -72,7 +74,7 @@ def parse(der: bytes, what: str, limit: int = DER_MAX) -> x509.Certificate:
         parts = (certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key())
         if certificate.public_bytes(Encoding.DER) != der or certificate.version is not x509.Version.v3 or not parts:
             raise ValueError
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion):
+    except PARSE_ERRORS:
         raise CertificateError(Reason.MALFORMED, f"{what} is not a certificate in DER") from None
     if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
         raise CertificateError(Reason.BAD_SIGNATURE, f"{what} is not signed with ECDSA and SHA-256")

@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -360,7 +360,7 @@ def _requested_key(csr_der: bytes, eui: bytes) -> ec.EllipticCurvePublicKey:
         public_key, signature_right = csr.public_key(), csr.is_signature_valid
         names = [(name.oid, name.value) for name in csr.subject]
         surplus = bool(list(csr.attributes)) or bool(list(csr.extensions))
-    except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except form.PARSE_ERRORS:
         raise CertificateError(Reason.MALFORMED, "the request is not a PKCS#10 request in DER") from None
     if not whole:
         raise CertificateError(Reason.MALFORMED, "there is something behind the request")
