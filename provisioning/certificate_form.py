@@ -8,6 +8,7 @@ from enum import StrEnum
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
@@ -16,6 +17,7 @@ from provisioning.certificate_key import SignerKey
 from provisioning.signers import Signer
 from sealwire.frame import EUI_LEN
 
+SERIAL_BITS = 159  # RFC 5280 section 4.1.2.2: positive, at most 20 octets
 DER_MAX = 4096  # bytes; a longer certificate or request is refused before it is parsed
 # what `cryptography` raises for what it cannot read
 PARSE_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)
@@ -72,13 +74,29 @@ def parse(der: bytes, what: str, limit: int = DER_MAX) -> x509.Certificate:
         certificate = x509.load_der_x509_certificate(der)
         # whatever can be wrong in its inner parts is found here, not later in the middle of a check
         parts = (certificate.extensions, certificate.subject, certificate.issuer, certificate.public_key())
-        if certificate.public_bytes(Encoding.DER) != der or certificate.version is not x509.Version.v3 or not parts:
+        whole = certificate.public_bytes(Encoding.DER) == der and signed_canonically(der, certificate.signature)
+        if not whole or not parts or certificate.version is not x509.Version.v3:
+            raise ValueError
+        if not 0 < certificate.serial_number < 1 << SERIAL_BITS:
             raise ValueError
     except PARSE_ERRORS:
         raise CertificateError(Reason.MALFORMED, f"{what} is not a certificate in DER") from None
     if certificate.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256:
         raise CertificateError(Reason.BAD_SIGNATURE, f"{what} is not signed with ECDSA and SHA-256")
     return certificate
+
+
+def signed_canonically(der: bytes, signature: bytes) -> bool:
+    """Whether a certificate or request ends with this signature in its one encoding.
+
+    The signature does not cover itself: else one whose BIT STRING has idle bits would pass as a second certificate.
+    """
+    try:
+        r, s = decode_dss_signature(signature)
+    except ValueError:
+        return False
+    ending = bytes((0x03, len(signature) + 1, 0)) + signature
+    return encode_dss_signature(r, s) == signature and der.endswith(ending)
 
 
 def builder(

@@ -365,6 +365,8 @@ def _requested_key(csr_der: bytes, eui: bytes) -> ec.EllipticCurvePublicKey:
     if not whole:
         raise CertificateError(Reason.MALFORMED, "there is something behind the request")
     requested = form.on_p256(public_key, "the request")
+    if not form.signed_canonically(csr_der, csr.signature):
+        raise CertificateError(Reason.MALFORMED, "the request's signature is not in DER")
     if csr.signature_algorithm_oid != SignatureAlgorithmOID.ECDSA_WITH_SHA256 or not signature_right:
         raise CertificateError(Reason.BAD_SIGNATURE, "the request is not signed by the key that it names")
     if names != [(NameOID.COMMON_NAME, form.eui_text(eui))]:
