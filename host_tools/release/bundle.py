@@ -20,8 +20,8 @@ SOURCES = ("boot.py", "main.py")
 _FIXED = re.compile(r"boot\.py|lib/sealboot/.*", re.ASCII | re.DOTALL)
 _STAND_IN = re.compile(r"boot\.mpy|(lib/)?sealboot[./].*", re.ASCII | re.DOTALL)
 _NEVER = ("__pycache__",)
-# shared source that only the host loads: names for people
-_HOST_ONLY = ("lib/sealwire/names.py",)
+# shared source that only the host loads: names for people, units
+_HOST_ONLY = ("lib/sealwire/names.py", "lib/sealwire/records.py")
 _CHARACTERS = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 
 

@@ -62,10 +62,10 @@ class Cycle:
 class _World:
     """What the chip's modules ask for: parts, battery, NVS, and the server of this one device."""
 
-    def __init__(self, cycle: Cycle) -> None:
+    def __init__(self, cycle: Cycle, closed: bool) -> None:
         self._cycle = cycle
         self._now_s = 0.0
-        self._nvs: dict[str, bytes] = {}
+        self._nvs: dict[str, bytes] = {"closed": b"\0\0\0\1"} if closed else {}
         self._downlink: bytes | None = None
         wearer = Wearer(3, "fast")
         self._parts = {part.address: part for part in (Max30102(wearer, self._clock), Tmp117(wearer, self._clock))}
@@ -118,14 +118,17 @@ def _counted(data: bytes | None) -> bytes:
     return b"-1\n" if data is None else b"%d\n" % len(data) + data
 
 
-def run(heap: str, seconds: int = 660) -> Cycle:
+def run(heap: str, seconds: int = 660, *, closed: bool = False) -> Cycle:
     """Let the application run for so many virtual seconds with this heap (as `-X heapsize=`).
+
+    Args:
+        closed: as on a board that the station has closed: boot.py runs main.py itself, and the port is watched.
 
     Raises:
         CycleFailed: it ended early or did not do all it should, for want of memory as a rule.
     """
     cycle = Cycle()
-    _play(heap, seconds, cycle)
+    _play(heap, seconds, cycle, closed)
     text = "\n".join(cycle.output)
     if any(word in text for word in FAILURES) or not cycle.output[-1:] or not cycle.output[-1].startswith("done "):
         raise CycleFailed(text)
@@ -147,14 +150,18 @@ def chip_share() -> int:
     return int(cycle.output[-1].split()[1]) - int(bare.stdout)
 
 
-def _play(heap: str, seconds: int, cycle: Cycle) -> None:
-    world = _World(cycle)
+def _play(heap: str, seconds: int, cycle: Cycle, closed: bool = False) -> None:
+    world = _World(cycle, closed)
     with tempfile.TemporaryDirectory() as folder:
         tree, chip, flash = (Path(folder) / name for name in ("tree", "chip", "flash"))
         compile_tree(ROOT / "device", tree, boards.load("VIRTUAL"))
         for source in CHIP.rglob("*.py"):
             name = source.relative_to(CHIP)
             compile_file(source, (chip / name).with_suffix(".mpy"), name.stem, 3)
+        if closed:
+            # the tree is its slot
+            boot = (tree / "boot.py").read_text().replace("_slot = _choose()", '_slot = "."')
+            (tree / "boot.py").write_text(boot.replace('".frozen", "/lib"]', '".frozen", "../chip"]'))
         flash.write_bytes(b"\xff" * FLASH_LEN)
         begin = f"import sys; sys.argv[:] = {['', '../flash', str(seconds)]!r}; import start"
         # file names on the heap are as long as on a board, where they begin with /lib

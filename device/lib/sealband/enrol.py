@@ -5,8 +5,9 @@
 # back before the next:
 #   1. identity with the private key     from here on the same ticket always gives this record, another ticket nothing
 #   2. the chain, made of the root key   again from 1 if the power failed between
-#   3. identity without the private key  the root key can be derived from it, also when the chain has moved on
-#   4. the record is handed out
+#   3. the claim secret                  of the root key too
+#   4. identity without the private key  the root key can be derived from it, also when the chain has moved on
+#   5. the record is handed out
 import hashlib
 import os
 
@@ -16,7 +17,7 @@ import sealboot
 from sealband import keys, store
 from sealband.chain import Chain
 from sealband.crypto import cbor, cose, p256
-from sealband.errors import AlreadyEnrolled, StoreError
+from sealband.errors import AlreadyEnrolled, NotEnrolled, StoreError
 from sealwire import enrolment as wire
 
 BAD_TICKET = "bad_ticket"  # its number or key is malformed
@@ -25,6 +26,9 @@ RANDOM = "random"  # the random number generator failed its test
 DAMAGED = "damaged"  # there is a chain or an identity, but not the other: not to be enrolled anew
 FLASH = "flash"  # flash did not keep what it was told
 BOARD = "board"  # what the board says of itself cannot be put into a record
+NOT_ENROLLED = "not_enrolled"  # that can be asked of an enrolled board only
+BAD_VALUE = "bad_value"  # what came with the question is malformed
+OTHER_KEY = "other_key"  # it belongs to another key than this board's
 
 _VERSION = const(1)
 _SAMPLE_LEN = const(1024)
@@ -70,9 +74,12 @@ def settle(where, now_s=None):
     if held is None or not held[0]:
         return False
     private, record = held
-    if where.load(store.CHAIN) is None:
-        row = _payload(record)
-        Chain.create(where, row[2], _root(private, row), now_s)
+    row = _payload(record)
+    if where.load(store.CHAIN) is None or where.load(store.CLAIM) is None:
+        root = _root(private, row)
+        if where.load(store.CHAIN) is None:
+            Chain.create(where, row[2], root, now_s)
+        where.save(store.CLAIM, keys.claim(root))
     where.save(store.IDENTITY, _pack(b"", record), scrub=True)
     return True
 
@@ -89,24 +96,64 @@ def status(where=None, eui=None, model=None):
     }
 
 
+# What the label shows; whoever has it may claim this device.
+def claim_secret(where):
+    secret = where.load(store.CLAIM)
+    if secret is None:
+        raise EnrolError(NOT_ENROLLED, "there is no claim secret")
+    return secret
+
+
 # One line on the serial port: "sealband/1 ok <hex>", or "sealband/1 refused <code> <text>".
 def console(verb, *arguments):
     try:
-        if verb == "status":
-            answer = cbor.encode(status())
-        elif verb == "enrol":
-            ticket_id, ticket_pub, station_nonce, now_s = arguments
-            answer = run(bytes.fromhex(ticket_id), bytes.fromhex(ticket_pub), bytes.fromhex(station_nonce), now_s)
-        else:
-            raise EnrolError(BOARD, "no verb %s" % verb)
+        answer = _answer(verb, arguments)
     except EnrolError as error:
         print("sealband/1 refused", error.code, error)
     except StoreError as error:
         print("sealband/1 refused", FLASH, error)
     except AlreadyEnrolled as error:
         print("sealband/1 refused", DAMAGED, error)
+    except NotEnrolled as error:
+        print("sealband/1 refused", NOT_ENROLLED, error)
     else:
         print("sealband/1 ok", answer.hex())
+
+
+def _answer(verb, arguments):
+    if verb == "status":
+        return cbor.encode(status())
+    if verb == "enrol":
+        ticket_id, ticket_pub, station_nonce, now_s = arguments
+        return run(bytes.fromhex(ticket_id), bytes.fromhex(ticket_pub), bytes.fromhex(station_nonce), now_s)
+    where = store.open_board()
+    if verb == "claim":
+        return claim_secret(where)
+    if verb == "csr":
+        from sealband import certificate
+
+        return certificate.request(where)
+    if verb == "certificate":
+        from sealband import certificate
+
+        return certificate.keep(where, from_hex(arguments[0]))
+    if verb == "seal":
+        from sealband import service
+
+        return service.first_frame(where)
+    if verb == "service":
+        from sealband import service
+
+        service.close(where, from_hex(arguments[0]))
+        return b"\x00"
+    raise EnrolError(BOARD, "no verb %s" % verb)
+
+
+def from_hex(text):
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise EnrolError(BAD_VALUE, "not hex")
 
 
 # --- the identity
@@ -147,14 +194,7 @@ def _make(ticket_id, ticket_pub, station_nonce, eui, model, random):
             raise EnrolError(BAD_TICKET, "%d bytes where %d belong" % (len(value), length))
     if not 0 < len(model.encode()) <= wire.MODEL_MAX:
         raise EnrolError(BOARD, "the model's name is not 1 to %d bytes long" % wire.MODEL_MAX)
-    radio = _radio_on()
-    try:
-        check_random(random)
-        private, public = _key_pair(random, eui, station_nonce)
-        device_nonce = random(wire.NONCE_LEN)
-    finally:
-        if radio:
-            radio.active(False)
+    private, public, device_nonce = draw(random, eui, station_nonce)
     row = [wire.RECORD_LABEL, ticket_id, eui, public, ticket_pub, station_nonce, device_nonce]
     try:
         root = _root(private, row)
@@ -162,6 +202,18 @@ def _make(ticket_id, ticket_pub, station_nonce, eui, model, random):
         raise EnrolError(BAD_TICKET, "the ticket's key is not on the curve")
     row += [keys.confirm(root, keys.transcript(*row[1:7])), model, sealboot.sequence]
     return private, cose.sign1(private, cbor.encode(row))
+
+
+# A new key pair and a nonce, of a generator that was tested: (private, public, nonce).
+def draw(random, eui, station_nonce):
+    radio = _radio_on()
+    try:
+        check_random(random)
+        private, public = _key_pair(random, eui, station_nonce)
+        return private, public, random(wire.NONCE_LEN)
+    finally:
+        if radio:
+            radio.active(False)
 
 
 def _key_pair(random, eui, station_nonce):

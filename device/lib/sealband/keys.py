@@ -26,6 +26,13 @@ def confirm(root, agreed):
     return hkdf.hmac_sha256(key, hashlib.sha256(agreed).digest())[: labels.CONFIRM_LEN]
 
 
+# The claim secret of CK[0].
+def claim(root):
+    from sealwire import enrolment
+
+    return hkdf.expand(root, enrolment.CLAIM_LABEL, enrolment.CLAIM_LEN)
+
+
 # CK[e+1] of CK[e], by contact.
 def ratchet(ck):
     return hkdf.expand(ck, labels.RATCHET_LABEL, labels.CHAIN_KEY_LEN)

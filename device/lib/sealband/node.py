@@ -84,6 +84,7 @@ class Node:
         self.pause_until_ms = -_FAULTS_APART_MS
         self._advance_at = 0
         self.running = False
+        self.ear = None  # looked at whenever the watchdog is fed: start.ear
         self.update_folder = update_folder
         self.restart_s = restart_s  # uptime at which the board starts anew for an update
         self.trial = None  # what new code has to show: update.trial.Trial
@@ -195,6 +196,8 @@ class Node:
     def feed(self):
         if self._watchdog:
             self._watchdog.feed()
+        if self.ear:
+            next(self.ear)
 
     # --- the work
 

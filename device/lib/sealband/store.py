@@ -20,6 +20,15 @@ CONFIG = "config"  #      4  record  config.py: settings from the server
 CLOCK = "clock"  #        5  number  clock.py: a time that is surely past
 OUTBOX = "outbox"  #      6  record  outbox.py: drops since enrolment
 AIRTIME = "airtime"  #    7  record  links/airtime.py: what the sub-bands have spent
+TLS = "tls"  #            8  record  certificate.py: private key and certificate
+CLAIM = "claim"  #        9  record  enrol.py: the secret on the label
+SERVICE = "service"  #   10  record  service.py: whose tokens unlock this board
+CLOSED = "closed"  #     11  number  service.py: boot.py opens no REPL
+UNLOCK = "unlock"  #     12  number  start.py: the next start asks for a token
+TAMPER = (
+    "tamper"  #     13  number  service.py: tokens refused and not told, 256 times how many plus the last one's code
+)
+TOLD = "told"  #         14  number  service.py: when they were told last
 
 # Sections of RTC memory; numbers are never reused.
 SECTIONS = {"chain": 1, "air": 2, "node": 3}

@@ -8,10 +8,13 @@ record      COSE_Sign1 (tag 18) by the device's key, ES256; protected header {1:
 
 TRANSCRIPT_LABEL = "sealband/1 enrol"
 RECORD_LABEL = "sealband/1 record"
+CLAIM_LABEL = b"sealband/1 claim"  # claim secret = HKDF-Expand(CK[0], CLAIM_LABEL, CLAIM_LEN)
 
 TICKET_ID_LEN = 8
 PUBLIC_KEY_LEN = 65  # 04, x, y
 NONCE_LEN = 16
+CLAIM_LEN = 10
+CERTIFICATE_MAX = 900  # bytes of a device's TLS certificate; what its flash record holds beside the key
 MODEL_MAX = 32  # bytes of UTF-8
 RECORD_MAX = 512  # bytes; a longer one is refused before it is parsed
 

@@ -1,7 +1,8 @@
-# What a start makes of the files that an update leaves: main.py's own choice and duty.py behind it. Whatever lies in
+# What a start makes of the files that an update leaves: start.py's own choice and duty.py behind it. Whatever lies in
 # them (garbage, another version's job, what is left of an update before), the node must come to run, no code stays that
 # nobody found healthy, and the server is told the truth.
 import os
+import sys
 
 from device.fakes import unmount
 
@@ -12,11 +13,10 @@ from sealband.update import agent, duty, fetch, job
 from sealboot import record, slots
 from sealwire import update as wire
 
-TIMEOUT_S = 300
+sys.modules["machine"] = way.Machine()
+from sealband import start as begin  # noqa: E402
 
-with open("device/main.py") as source:
-    # its functions, without the call at its end
-    _MAIN = source.read().split("\ntry:\n")[0].replace("import machine\n", "")
+TIMEOUT_S = 300
 
 RESETS_MAX = 8
 ENVELOPE, ORDER = way.signed_release(way.NEW)
@@ -43,18 +43,16 @@ class Records:
         return False
 
 
-# A start by main.py: "reset", or what it lets the node run with, (seconds until a restart or None, on trial).
+# A start by start.py: "reset", or what it lets the node run with, (seconds until a restart or None, on trial).
 def start(board, machine=None):
     machine = machine or way.Machine()
     board.mount(way.ROOT)
     sealboot.index, sealboot.sequence, sealboot.digest, sealboot.trial = 255, 0, b"", False
     sealboot.outcome, sealboot.watchdog_s = (0, 0), 0
-    scope = {"__name__": "main", "machine": machine}
-    exec(_MAIN, scope)
-    scope["FOLDER"] = way.UPDATE
+    begin.machine, begin.FOLDER = machine, way.UPDATE
     try:
         assert slots.choose(machine, way.ROOT) is not None, "nothing boots"
-        return scope["update"](Records())
+        return begin.update(Records())
     except way.Reset:
         return "reset"
     finally:
@@ -109,7 +107,7 @@ def found_healthy(board):
     put(board, "healthy", 1)
 
 
-def test_the_way_by_the_real_main():
+def test_the_way_by_the_real_start():
     b = board()
     assert start(b) == "reset", "the update was not attempted"
     assert start(b) == (None, True), "the trial is not the node's"
@@ -329,7 +327,7 @@ def test_a_slot_that_is_damaged_while_a_job_waits_is_told():
     assert told(b) == [(wire.ROLLED_BACK, wire.SLOT_CORRUPT)]
 
 
-def test_nothing_of_main_confirms_a_trial_without_duty():
+def test_nothing_of_start_confirms_a_trial_without_duty():
     b = board()
     start(b)
     safe, duty.run = duty.run, lambda machine: True

@@ -5,6 +5,7 @@ from _wire import answer, answer_into, tell, tell_bytes
 
 PWRON_RESET = 1
 DEEPSLEEP_RESET = 4
+SOFT_RESET = 5
 
 
 def reset_cause():

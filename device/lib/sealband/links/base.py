@@ -8,6 +8,9 @@
 #     link.configure(settings)            settings changed
 #     link.airtime_ms()                   airtime spent in the last hour
 #     link.suspend()                      before deep sleep
+#     link.name                           for people
+#
+# Compiled, this takes no block of flash: up to 128 bytes lie in their folder.
 
 
 class LinkError(Exception):
@@ -16,6 +19,5 @@ class LinkError(Exception):
 
 
 class Link:
-    name = "link"
     # longest frame to seal for it
     frame_max = 0

@@ -1,5 +1,4 @@
-# Why an update was refused: a code of sealwire.update.
+# Why an update was refused: a code of sealwire.update. (Compiled, up to 128 bytes take no block of flash.)
 class UpdateRefused(Exception):
     def __init__(self, code):
-        super().__init__(code)
         self.code = code

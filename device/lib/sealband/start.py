@@ -1,0 +1,200 @@
+# A start of the application: board -> app -> node, or what wants a start of its own and the whole heap: an unlock, an
+# update. Without an identity the REPL is left open for the station, and the heap for enrol.py. On a closed board
+# boot.py runs this, and resets whatever comes back.
+import sys
+import time
+
+import machine
+from micropython import const
+
+import sealboot
+from sealband import store
+
+FOLDER = "/update"
+_PAUSE_MS = const(10000)
+_UNLOCK = b"sealband/1 unlock\n"  # sealwire.service.UNLOCK: that module is loaded when it was said
+_TELL_EVERY_S = const(3600)
+_LOOK_MAX = const(256)
+
+
+def run():
+    if sealboot.unlocked:
+        return  # boot.py has let go: to the REPL
+    if sealboot.closed and machine.reset_cause() == machine.SOFT_RESET:
+        machine.reset()  # Control-D at an unlocked REPL closes the board again
+    try:
+        main()
+    except Exception as error:
+        if sealboot.index > 1:
+            raise  # a developer's board: whoever develops wants to see it, and the REPL
+        sys.print_exception(error)
+        if not sealboot.trial:
+            time.sleep_ms(_PAUSE_MS)
+        # on trial, boot.py counts; else what failed may work next time, and a board on a wrist has nobody to type
+        machine.reset()
+
+
+def main():
+    records = store.open_board()
+    identity = records.load(store.IDENTITY)
+    if identity is not None and identity[1]:
+        # a private key that a power cut left behind during enrolment: finish, and start anew with a clean heap
+        from sealband import enrol
+
+        enrol.settle(records)
+        machine.reset()
+    if records.load(store.CHAIN) is None:
+        print("sealband: not enrolled")
+        if sealboot.closed:
+            time.sleep_ms(_PAUSE_MS)
+        return
+    if sealboot.closed and wanted(records):
+        from sealband import service
+
+        sealboot.unlocked = service.run(records)
+        if sealboot.unlocked:
+            return
+        machine.reset()
+    wait_s, on_trial = None, False
+    if sealboot.index <= 1:
+        try:
+            wait_s, on_trial = update(records)
+        except Exception as error:
+            if sealboot.trial:
+                raise
+            sys.print_exception(error)  # an update that can't even be looked at must not keep the node from running
+    work(records, wait_s, on_trial)
+
+
+# Whether somebody asked for an unlock; not twice, and not while a trial is watched, whose starts are counted.
+def wanted(records):
+    if sealboot.trial or sealboot.watchdog_s or not records.load_number(store.UNLOCK):
+        return False
+    try:
+        records.save_number(store.UNLOCK, 0)
+    except store.StoreError:
+        return False  # or every start would ask for a token
+    return True
+
+
+# What there is to do about an update comes first, in a start of its own that ends with a reset. Else: in how many
+# seconds the node is to start the board anew for one, or None; and whether this code or firmware is on trial.
+def update(records):
+    import os
+
+    try:
+        files = os.listdir(FOLDER)
+    except OSError:
+        files = ()
+    healthy = "healthy" in files
+    if sealboot.trial and not healthy:
+        return None, True
+    if "trial" in files and not healthy and sealboot.watchdog_s:
+        # a firmware: on trial if it is the one that runs
+        from esp32 import Partition
+
+        what = read("trial")
+        label = what[1] if type(what) is list and len(what) == 3 else None
+        if label and label == Partition(Partition.RUNNING).info()[4]:
+            return None, True
+    if records.rtc_has("node"):
+        return None, False  # a wake from deep sleep: the node goes on, and restarts for an update when it is time
+    if "wait" in files and "order" not in files and not sealboot.trial and not healthy:
+        wait_s = read("wait")
+        os.remove(FOLDER + "/wait")
+        if type(wait_s) is int:
+            return min(max(wait_s, 0), 86400), False
+    if sealboot.trial or healthy or sealboot.outcome[0] or "order" in files or "job" in files:
+        from sealband.update import duty
+
+        duty.run(machine)
+    return None, False
+
+
+# What a file holds, None if it can't be read.
+def read(name):
+    from sealband.crypto import cbor
+
+    try:
+        with open(FOLDER + "/" + name, "rb") as file:
+            return cbor.decode(file.read())
+    except (OSError, cbor.CborError):
+        return None
+
+
+def work(records, wait_s, on_trial):
+    import app
+    import board
+
+    from sealband.chain import Chain
+    from sealband.node import Node
+    from sealband.outbox import Outbox
+
+    chain = Chain.load(records)
+    application = app.build(board)
+    # a watchdog that boot.py has armed can't be stopped: it wants to be fed
+    watchdog_s = application.watchdog_s or sealboot.watchdog_s
+    watchdog = machine.WDT(timeout=watchdog_s * 1000) if watchdog_s else None
+    node = Node(
+        application,
+        records,
+        chain,
+        Outbox(records),
+        watchdog=watchdog,
+        reset_cause=machine.reset_cause(),
+        reset=machine.reset,
+        restart_s=wait_s,
+        on_trial=on_trial,
+    )
+    if sealboot.closed:
+        node.ear = ear(node, records)
+    print("sealband: running as", chain.eui.hex())
+    if application.deep_sleep:
+        node.run_deep_sleep(machine)
+    else:
+        node.run_forever()
+
+
+# While the node of a closed board runs: whether somebody at the serial port asks for an unlock, and whether refusals
+# are to be told. Each `next` is one look; what was typed is not kept.
+def ear(node, records):
+    import select
+
+    port = select.poll()
+    port.register(sys.stdin, select.POLLIN)
+    heard = 0  # bytes of the line so far
+    tell_at = 0
+    while True:
+        for _ in range(_LOOK_MAX):
+            byte = sys.stdin.buffer.read(1) if port.poll(0) else b""
+            if not byte:
+                break
+            if byte == b"\r":
+                byte = b"\n"
+            if byte[0] == _UNLOCK[heard]:
+                heard += 1
+            else:
+                heard = 1 if byte[0] == _UNLOCK[0] else 0
+            if heard == len(_UNLOCK):
+                heard = 0
+                _ask(node, records)
+        if node.clock.uptime() >= tell_at:
+            tell_at = node.clock.uptime() + _TELL_EVERY_S
+            if records.load_number(store.TAMPER):
+                from sealband import service
+
+                service.tell(node, records)
+        yield
+
+
+# The unlock has a start of its own.
+def _ask(node, records):
+    if node.trial or sealboot.watchdog_s:
+        print("sealband/1 refused busy an update is on trial")
+        return
+    try:
+        records.save_number(store.UNLOCK, 1)
+    except store.StoreError:
+        print("sealband/1 refused flash it does not keep the mark")
+        return
+    node.restart()
