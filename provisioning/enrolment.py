@@ -40,6 +40,10 @@ class Reason(StrEnum):
     EUI_TAKEN = "eui_taken"
     KEY_TAKEN = "key_taken"
     NONCE_TAKEN = "nonce_taken"
+    # of what a journal says beside the record
+    NOT_ENROLLED = "not_enrolled"
+    BAD_CERTIFICATE = "bad_certificate"
+    BAD_FRAME = "bad_frame"
 
 
 class EnrolmentRefused(Exception):

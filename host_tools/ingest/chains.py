@@ -19,6 +19,7 @@ from host_tools.ingest.refusals import Reason
 from host_tools.ingest.unseal import Candidate
 from provisioning import keys
 from provisioning.registry import audit
+from provisioning.registry.devices import HEARD
 from provisioning.registry.models import Device, DeviceChain, EpochKey
 from provisioning.registry.vault import Vault, VaultError, chain_label
 from sealwire.frame import CTR_MAX, EPOCH_BITS_MASK, EPOCH_MAX
@@ -113,7 +114,7 @@ class Chains:
         ).order_by("pk")
         for row in rows.values_list(*_COLUMNS):
             pair = row[3], bytes(row[4])
-            if pair in pairs and row[2] <= row[9] + EPOCHS_WITHOUT_CONTACT:
+            if pair in pairs and (row[9] is None or row[2] <= row[9] + EPOCHS_WITHOUT_CONTACT):
                 self._judge(row, found[pair])
         return found
 
@@ -137,7 +138,7 @@ class Chains:
 
     def _judge(self, row: tuple[Any, ...], found: Found) -> None:
         _, device, epoch, _, _, failures, eui, model, state, newest, ck, previous_ck, previous_until = row
-        if state != Device.State.ACTIVE:
+        if state not in HEARD or newest is None:
             found.reason = Reason.DEVICE_NOT_ACTIVE
             return
         if epoch > newest + HELLO_EPOCHS_AHEAD:

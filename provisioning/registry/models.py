@@ -1,4 +1,4 @@
-"""The registry's tables: batches, tickets, devices, their key chains, and the audit trail. Holds no logic.
+"""The registry's tables: batches, tickets, devices, their key chains and claims, and the audit trail. Holds no logic.
 
 Key material is only ever here as `*_wrapped`, sealed by `provisioning.registry.vault`.
 """
@@ -18,6 +18,25 @@ class Batch(models.Model):
     name = models.CharField(max_length=32, unique=True)
     signing_key = models.BinaryField(max_length=65)  # public; 04, x, y
     parameters = models.JSONField(default=dict)  # public
+    service_key = models.BinaryField(max_length=65, default=b"")  # public: its tokens open these boards' local ports
+
+
+class ModelQuota(models.Model):
+    """How many tickets for one model of board may be open at once, and be issued in a day; no row, no limit."""
+
+    model = models.CharField(max_length=32, unique=True)
+    open_max = models.PositiveIntegerField()
+    a_day_max = models.PositiveIntegerField(null=True)
+
+
+class Issuer(models.Model):
+    """The certificate of the key that signs the TLS certificates of a batch's devices; the newest one counts."""
+
+    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="issuers")
+    certificate = models.BinaryField(max_length=4096)  # DER
+    public_key = models.BinaryField(max_length=65)
+    created_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
 
 
 class Ticket(models.Model):
@@ -48,27 +67,43 @@ class Ticket(models.Model):
 
 
 class Device(models.Model):
-    """One enrolled board."""
+    """One identity of a board: what was made of one ticket. A board that is enrolled again gets another one."""
 
     class State(models.TextChoices):
+        ENROLLED = "enrolled"  # admitted, and not heard of yet
         ACTIVE = "active"
-        SUSPENDED = "suspended"
-        RETIRED = "retired"
+        SUSPENDED = "suspended"  # refused until it is resumed
+        RETIRING = "retiring"  # told to retire, and heard until its receipt comes
+        REVOKED = "revoked"  # refused for good; the server has destroyed its keys
+        RETIRED = "retired"  # ended; the server has destroyed its keys
 
-    eui = models.BinaryField(max_length=8, unique=True)
+    eui = models.BinaryField(max_length=8)
     public_key = models.BinaryField(max_length=65, unique=True)
     device_nonce = models.BinaryField(max_length=16, unique=True)
     model = models.CharField(max_length=32)
-    state = models.CharField(max_length=9, choices=State.choices, default=State.ACTIVE)
+    state = models.CharField(max_length=9, choices=State.choices, default=State.ENROLLED)
+    changed_at = models.DateTimeField(null=True)  # when it came into this state
     ticket = models.OneToOneField(Ticket, on_delete=models.PROTECT, related_name="device")
     record_digest = models.BinaryField(max_length=32)  # SHA-256 of the signed record, to know it again
     enrolled_at = models.DateTimeField()
+    active_at = models.DateTimeField(null=True)  # when its first frame was opened
+    proven_at = models.DateTimeField(null=True)  # when a frame that it sealed at the station was opened
     release = models.BigIntegerField(default=0)  # release sequence that it last said it runs
+    # null: the board's present identity, which its EUI means. 1, 2 …: it was the first, second … and another followed.
+    former = models.PositiveIntegerField(null=True)
+    reenrol_at = models.DateTimeField(null=True)  # retired, and since then another identity may follow
 
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(state__in=["active", "suspended", "retired"]), name="device_state_known"
+                condition=Q(state__in=["enrolled", "active", "suspended", "retiring", "revoked", "retired"]),
+                name="device_state_known",
+            ),
+            models.UniqueConstraint(fields=["eui"], condition=Q(former__isnull=True), name="device_eui_once"),
+            models.UniqueConstraint(fields=["eui", "former"], name="device_former_once"),
+            models.CheckConstraint(
+                condition=Q(former__isnull=True, reenrol_at__isnull=True) | Q(state="retired"),
+                name="device_former_is_retired",
             ),
         ]
 
@@ -76,6 +111,44 @@ class Device(models.Model):
     def eui_hex(self) -> str:
         """The EUI-64 as people and topics write it: 16 lower-case hex digits."""
         return bytes(self.eui).hex()
+
+    @property
+    def label(self) -> str:
+        """What tells it from all others: the EUI, and of an identity that another followed `.1`, `.2` … behind it."""
+        return self.eui_hex if self.former is None else f"{self.eui_hex}.{self.former}"
+
+
+class Certificate(models.Model):
+    """A TLS certificate of a device; the certificate itself is the device's, and not kept."""
+
+    device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="certificates")
+    issuer = models.ForeignKey(Issuer, on_delete=models.PROTECT, related_name="certificates")
+    serial = models.CharField(max_length=40)  # lower-case hex
+    digest = models.BinaryField(max_length=32, unique=True)  # SHA-256 of its DER
+    ends_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["issuer", "serial"], name="certificate_serial_once")]
+
+
+class Claim(models.Model):
+    """Whose a device is. Of the secret on its label there is a digest only."""
+
+    device = models.OneToOneField(Device, on_delete=models.CASCADE, primary_key=True, related_name="claim")
+    digest = models.BinaryField(max_length=32)
+    account = models.CharField(max_length=64, blank=True)  # wearer or account; empty: nobody's
+    claimed_at = models.DateTimeField(null=True)
+    failures = models.PositiveSmallIntegerField(default=0)  # wrong secrets in a row
+    locked_until = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(account="", claimed_at__isnull=True) | (~Q(account="") & Q(claimed_at__isnull=False)),
+                name="claim_has_a_time",
+            ),
+        ]
 
 
 class DeviceChain(models.Model):
@@ -86,6 +159,9 @@ class DeviceChain(models.Model):
     ck_wrapped = models.BinaryField(max_length=128)
     previous_ck_wrapped = models.BinaryField(max_length=128, null=True)  # CK[newest_epoch - 1] …
     previous_until = models.DateTimeField(null=True)  # … until then
+    # The device was sent a rekey in the newest epoch: if it carries it out, it goes on with this CK[newest_epoch + 1]
+    # in place of the ratchet's. Wrapped with it, the command's random part: it is the same until the epoch is over.
+    rekeyed_wrapped = models.BinaryField(max_length=128, null=True)
     # Restored from a backup: downlinks in the epochs before this one may have been sent already, so none is sent there.
     downlink_from_epoch = models.BigIntegerField(default=0)
 
@@ -109,12 +185,13 @@ class EpochKey(models.Model):
     epoch = models.BigIntegerField()
     epoch_bits = models.PositiveSmallIntegerField()  # epoch mod 8
     did = models.BinaryField(max_length=2)
+    rekeyed = models.BooleanField(default=False)  # of the chain that a rekey would begin
     failures = models.PositiveIntegerField(default=0)
     downlink_ctr = models.PositiveIntegerField(default=0)  # next to use
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["device", "epoch"], name="epoch_key_once"),
+            models.UniqueConstraint(fields=["device", "epoch", "rekeyed"], name="epoch_key_once"),
             models.CheckConstraint(
                 condition=Q(epoch__gte=0, epoch__lt=2**32, epoch_bits=F("epoch") % 8), name="epoch_key_bits_match"
             ),

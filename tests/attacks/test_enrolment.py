@@ -39,7 +39,8 @@ def test_cloned_board_with_the_same_key_is_refused(registry: TemporaryRegistry):
     file = registry.issue(2)
     board, clone = SoftBoard(), SoftBoard()
     clone.key = board.key
-    path = registry.station("a", file, [board, clone])
+    path = registry.station("a", file, [board])
+    add_record(path, clone, clone.enrol(file.tickets[1], os.urandom(16), 0))
     assert reasons(registry, path) == [Reason.KEY_TAKEN]
 
 
@@ -77,7 +78,10 @@ def test_cloned_eui_with_another_key_is_refused(registry: TemporaryRegistry):
 def test_boards_with_the_same_random_numbers_are_refused(registry: TemporaryRegistry):
     board, twin = SoftBoard(), SoftBoard()
     twin.device_nonce = board.device_nonce
-    assert reasons(registry, registry.station("a", registry.issue(2), [board, twin])) == [Reason.NONCE_TAKEN]
+    file = registry.issue(2)
+    path = registry.station("a", file, [board])
+    add_record(path, twin, twin.enrol(file.tickets[1], os.urandom(16), 0))
+    assert reasons(registry, path) == [Reason.NONCE_TAKEN]
 
 
 def test_ticket_used_twice_is_refused(registry: TemporaryRegistry):

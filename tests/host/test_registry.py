@@ -74,16 +74,11 @@ def tables() -> dict[str, list[tuple]]:
 def test_an_import_that_fails_half_way_leaves_nothing(registry: TemporaryRegistry, monkeypatch: pytest.MonkeyPatch):
     path = registry.station("a", registry.issue(3), [SoftBoard() for _ in range(3)])
     before = tables()
-    real = registry.services.DeviceChain.objects.create
-    calls = []
 
-    def fail(**fields: object):
-        calls.append(fields)
-        if len(calls) == 2:
-            raise RuntimeError("power cut")
-        return real(**fields)
+    def fail(*_: object, **__: object):
+        raise RuntimeError("power cut")
 
-    monkeypatch.setattr(registry.services.DeviceChain.objects, "create", fail)
+    monkeypatch.setattr(registry.services.DeviceChain.objects, "bulk_create", fail)
     with pytest.raises(RuntimeError):
         registry.take(path)
     assert tables() == before

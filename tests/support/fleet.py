@@ -143,7 +143,7 @@ class Fleet:
         registry.setup(self.path, extra_apps=("host_tools.ingest", "host_tools.rollout"))
 
     def add(self, eui: bytes | None = None, root: bytes | None = None, model: str = "test-band") -> Wearable:
-        """Enrol a device, as an import leaves it."""
+        """Enrol a device, as an import and its first frame leave it."""
         eui, root = eui or b"\x02" + os.urandom(7), root or os.urandom(32)
         now = datetime.fromtimestamp(self.clock() - 86400, UTC)
         batch, _ = Batch.objects.get_or_create(
@@ -157,6 +157,8 @@ class Fleet:
             public_key=os.urandom(65),
             device_nonce=os.urandom(16),
             model=model,
+            state=Device.State.ACTIVE,
+            active_at=now,
             ticket=ticket,
             record_digest=os.urandom(32),
             enrolled_at=now,
