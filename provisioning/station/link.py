@@ -135,7 +135,8 @@ class SelfTest:
         if not all(isinstance(name, str) and isinstance(found, str) for name, found in results.items()):
             raise _not_an_answer("a self-test whose results are no text")
         faults = {_shown(name): _shown(found) for name, found in results.items() if found != _TEST_OK}
-        return cls(*numbers[:3], faults, _release(row["release"]), numbers[3])
+        flash, free, heap, slot = numbers
+        return cls(flash, free, heap, faults, _release(row["release"]), slot)
 
 
 class Link:
@@ -220,12 +221,13 @@ class Link:
         """
         return self._ask(f"enrol.console('certificate', '{certificate.hex()}')", timeout_s=STATUS_TIMEOUT_S)[0]
 
-    def seal(self) -> bytes:
-        """A sealed frame; raises LinkError, BoardRefused."""
-        return self._ask("enrol.console('seal')", timeout_s=STATUS_TIMEOUT_S)[0]
+    def seal(self) -> tuple[bytes, bytes]:
+        """A sealed frame and the claim secret; raises LinkError, BoardRefused."""
+        frame, claim = self._ask("enrol.console('seal')", "enrol.console('claim')", timeout_s=STATUS_TIMEOUT_S)
+        return frame, claim
 
     def claim(self) -> bytes:
-        """The claim secret; raises LinkError, BoardRefused."""
+        """The claim secret alone; raises LinkError, BoardRefused."""
         return self._ask("enrol.console('claim')", timeout_s=STATUS_TIMEOUT_S)[0]
 
     def close(self, service_key: bytes) -> None:
@@ -237,19 +239,20 @@ class Link:
         Raises:
             LinkError, BoardRefused.
         """
-        self._ask(f"enrol.console('service', '{service_key.hex()}')", timeout_s=STATUS_TIMEOUT_S)
-        self.restart()
+        call = f"enrol.console('service', '{service_key.hex()}')"
+        self._ask(call, timeout_s=STATUS_TIMEOUT_S, then=("reset",))
 
     def restart(self) -> None:
         """Reset the board, so that it boots as what it is now; raises LinkError."""
         self._run(["reset"], STATUS_TIMEOUT_S)
 
-    def _ask(self, *calls: str, timeout_s: float) -> list[bytes]:
+    def _ask(self, *calls: str, timeout_s: float, then: Sequence[str] = ()) -> list[bytes]:
         """The answer to each of these calls, in one session; raises for the first that is refused."""
         lines = ["import gc", "gc.collect()"]
         for call in calls:
             lines += [f"from sealband import {call.split('.')[0]}", call]
-        return _answers(self._run([*self._resume, "exec", "\n".join(lines) + "\n"], timeout_s), len(calls))
+        source = "\n".join(lines) + "\n"
+        return _answers(self._run([*self._resume, "exec", source, *then], timeout_s), len(calls))
 
     def _run(self, words: Sequence[str], timeout_s: float) -> str:
         """What mpremote printed; LinkError if it failed, said too much or took too long."""
