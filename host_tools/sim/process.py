@@ -12,6 +12,7 @@ import tty
 from collections.abc import Mapping, Sequence
 
 END_S = 5.0
+_MARK = termios.NOFLSH  # of signals from the keyboard, which are off
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
 
 
@@ -38,10 +39,11 @@ class Process:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self.terminal, inner = os.openpty()
         try:
-            # raw, but a Control-C while code runs is a signal: MicroPython turns this off where it reads
+            # raw: a Control-C is a byte, and a signal only by `interrupt`. The mark is without effect, and is there
+            # while code runs: MicroPython has modes of its own where it reads.
             tty.setraw(inner)
             modes = termios.tcgetattr(inner)
-            modes[3] |= termios.ISIG
+            modes[3] |= _MARK
             termios.tcsetattr(inner, termios.TCSANOW, modes)
             # a session leader without a terminal gets the first one that it opens
             self.pid = os.posix_spawn(
@@ -71,7 +73,7 @@ class Process:
             os.kill(self.pid, signal.SIGINT)
 
     def executing(self) -> bool:
-        """Whether code runs, as against a REPL that waits for input."""
+        """Whether code runs that a Control-C would end, as against a REPL that waits for input."""
         try:
             with open(f"/proc/{self.pid}/status") as status:
                 for line in status:
@@ -81,7 +83,7 @@ class Process:
         except OSError:
             pass
         with contextlib.suppress(termios.error):
-            return bool(termios.tcgetattr(self.terminal)[3] & termios.ISIG)
+            return bool(termios.tcgetattr(self.terminal)[3] & _MARK)
         return False
 
     def ended(self) -> int | None:

@@ -1,8 +1,9 @@
 """The virtual board's serial port: a pty for the host, and what passes between it and the interpreter's own terminal.
 
 It makes the unix port's terminal behave as a chip's UART does. A Control-C reaches running code at once, even when the
-terminal is raw. Input is kept back while the interpreter is between running and reading, since it throws away what it
-has not read when it switches the terminal's mode (TCSAFLUSH). A lone line feed is sent as CR LF, as the chip sends it.
+terminal is raw, unless that was switched off (`micropython.kbd_intr`): then it is a byte like any other, for whoever
+reads. Input is kept back while the interpreter is between running and reading, since it throws away what it has not
+read when it switches the terminal's mode (TCSAFLUSH). A lone line feed is sent as CR LF, as the chip sends it.
 Output that nobody reads is dropped in the end, as on a UART with nothing connected.
 """
 

@@ -10,6 +10,7 @@ import time  # noqa: F401
 
 import _link
 import machine  # noqa: F401
+import micropython
 import vfs
 
 _BLOCK = 4096
@@ -87,7 +88,7 @@ def _mount():
     vfs.mount(vfs.VfsLfs2(flash), "/")
     os.chdir("/")
     sys.path[:] = ["", ".frozen", "/lib"]
-    for name in ("_partition", "esp32", "lora", "network", "select", "socket"):
+    for name in ("_partition", "esp", "esp32", "lora", "network", "select", "socket"):
         sys.modules[name] = _Module(name)
     sys.modules["_asyncio"] = sys.modules["select"]
 
@@ -99,6 +100,7 @@ def _run(path, scope):
     except OSError:
         return True
     try:
+        micropython.kbd_intr(3)  # as the chip's main.c has it before each script
         builtins.execfile(path, scope)
         return True
     except SystemExit:
