@@ -5,6 +5,7 @@ sealband release sign out/8 --key URI             each signer
 sealband release verify out/8 --trust trust-1.cbor
 sealband release publish www --release out/8 --trust trust-1.cbor
 sealband release serve www
+sealband release tree out/8 --board LILYGO_T_BEAM --trust trust-1.cbor --origin http://updates.example --out tree
 """
 
 import os
@@ -22,7 +23,7 @@ from host_tools.cli.output import json_option, print_json, print_json_line, prin
 from host_tools.cli.release_signing import sign, verify
 from host_tools.cli.stop import stoppable
 from host_tools.release import build as building
-from host_tools.release import bundle, files, repository
+from host_tools.release import bundle, files, flash, manifest, repository
 from host_tools.release.serve import LOOPBACK, RepositoryServer
 from sealwire.messages import EPOCH_2025
 from sealwire.update import TRUST_MAX
@@ -143,6 +144,61 @@ def publish(directory: Path, folder: Path, trust_lists: tuple[Path, ...], last: 
     rows += [(f"patch from release {base}", size, f"{size / done.full:.1%}") for base, size in done.patches.items()]
     print_table(("delivered", "bytes", "of the full image"), rows, title=path)
     remark(f"{len(done.added)} files added." if done.added else "It was all there already; nothing was changed.")
+
+
+@group.command()
+@click.argument("folder", type=_path)
+@click.option("--board", "name", required=True, metavar="NAME", help="For which board: a folder of boards/.")
+@click.option("--trust", "trust_list", required=True, type=_path, help="The trust list's file; boards start with it.")
+@click.option("--origin", "origins", required=True, multiple=True, metavar="URL", help="Where updates come from.")
+@click.option("--ca", type=_path, help="The certificate that the servers' are signed by, DER; needed for https.")
+@click.option("--wifi", metavar="SSID", help="The Wi-Fi for updates; the passphrase comes from --wifi-passphrase.")
+@click.option("--wifi-passphrase", type=_path, help="The file whose first line is the Wi-Fi's passphrase.")
+@click.option(
+    "--device", type=_path, default=ROOT / "device", help="Device code, for what boots; default: the source's."
+)
+@click.option("--out", required=True, type=_path, help="The folder to be made.")
+@json_option
+def tree(
+    folder: Path,
+    name: str,
+    trust_list: Path,
+    origins: tuple[str, ...],
+    ca: Path | None,
+    wifi: str | None,
+    wifi_passphrase: Path | None,
+    device: Path,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Make what a station puts onto new boards, of the signed release in FOLDER. The release is verified first."""
+    if wifi_passphrase is not None and wifi is None:
+        raise click.UsageError("--wifi-passphrase needs --wifi")
+    passphrase = ""
+    if wifi_passphrase is not None:
+        passphrase = files.read(wifi_passphrase, 256).decode("utf-8", errors="replace").split("\n")[0].rstrip("\r")
+    board = boards.load(name)
+    vendor, class_id = manifest.identifiers(board.vendor, board.model)
+    provision = flash.Provision(
+        vendor,
+        class_id,
+        origins,
+        (wifi, passphrase) if wifi is not None else None,
+        files.read(ca, TRUST_MAX) if ca is not None else None,
+    )
+    made = flash.flash_tree(
+        folder,
+        files.read(trust_list, TRUST_MAX),
+        out,
+        device=device,
+        provision=provision,
+        now_s=int(time.time()) - EPOCH_2025,
+        with_manifest=True,
+    )
+    if as_json:
+        print_json({"folder": str(out), "model": board.model, "files": [path.as_posix() for path in made]})
+    else:
+        remark(f"{len(made)} files in {out}, for {board.model}: sealband station run --tree {out}")
 
 
 @group.command()

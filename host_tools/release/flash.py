@@ -5,6 +5,7 @@
     slots/0                       the boot record: slot a is confirmed, nothing older is taken
     update/trust                  the trust list's payload
     update/provision              for whom updates are, and from where
+    manifest                      the release's signed envelope, where a station has the board verify it
 
 The boot record is written here from its layout, apart from the device's code (device/lib/sealboot/record.py).
 """
@@ -119,7 +120,14 @@ class Provision:
 
 
 def flash_tree(
-    release_folder: Path, trust_list: bytes, out: Path, *, device: Path, provision: Provision, now_s: int | None = None
+    release_folder: Path,
+    trust_list: bytes,
+    out: Path,
+    *,
+    device: Path,
+    provision: Provision,
+    now_s: int | None = None,
+    with_manifest: bool = False,
 ) -> list[Path]:
     """Make the folder that goes onto a new board.
 
@@ -130,6 +138,7 @@ def flash_tree(
         device: the folder of device code, for what boots.
         provision: what the board is told for its updates.
         now_s: seconds since 2025, where the time is known.
+        with_manifest: put the envelope there, too, for a station.
 
     Returns:
         The files in `out`, relative to it, sorted.
@@ -158,6 +167,8 @@ def flash_tree(
     contents["slots/0"] = boot_record(release.sequence, release.digest)
     contents["update/trust"] = trust.decode(trust_list).payload
     contents["update/provision"] = provision.encode()
+    if with_manifest:
+        contents["manifest"] = envelope
     with tree.whole(out) as beside:
         beside.chmod(0o700)  # it holds the Wi-Fi's passphrase
         tree.write(beside, contents)

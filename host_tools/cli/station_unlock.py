@@ -1,0 +1,143 @@
+"""`sealband station unlock`, `token` and `label`: what is done to a board that is finished. The work is in
+provisioning.station.unlock, provisioning.service_tokens and provisioning.labels."""
+
+import getpass
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import rich_click as click
+
+from host_tools.cli import CommandFailed
+from host_tools.cli.output import json_option, print_json, remark
+from host_tools.release import files
+from provisioning import service_tokens, signers
+from provisioning.labels import Label
+from provisioning.service_tokens import Challenge
+from provisioning.station import steps, unlock
+from provisioning.station.link import Link
+from sealwire import service as wire
+from sealwire.messages import EPOCH_2025
+
+TOKEN_WAIT_S = wire.HOLD_S - 10
+VALID_S = 300
+_path = click.Path(path_type=Path)
+_operator = click.option("--operator-name", metavar="TEXT", help="Who asks, for the board's record; default: you.")
+_valid = click.option(
+    "--valid", "valid_s", default=VALID_S, show_default=True, type=click.IntRange(1, 86400), help="Seconds."
+)
+
+
+@click.command("unlock")
+@click.option("--port", required=True, help="The board's serial port.")
+@click.option("--key", metavar="URI", help="The service key: file:PATH or pkcs11:…")
+@click.option("--challenge-out", type=_path, help="Without the key here: the file that gets the board's challenge.")
+@click.option("--token", type=_path, help="… and the file that will hold the token; it is waited for.")
+@_operator
+@_valid
+@json_option
+def unlock_command(
+    port: str,
+    key: str | None,
+    challenge_out: Path | None,
+    token: Path | None,
+    operator_name: str | None,
+    valid_s: int,
+    as_json: bool,
+) -> None:
+    """Open a closed board's REPL until its next reset.
+
+    With the service key here, by one command. Without: --challenge-out FILE --token FILE; whoever has the key makes
+    the second of the first by `sealband station token`, within two minutes.
+    """
+    if (key is None) == (challenge_out is None or token is None):
+        raise click.UsageError("give --key, or both --challenge-out and --token")
+    if key is not None:
+        answer = _by_key(signers.open_signer(key), valid_s, operator_name)
+    else:
+        assert challenge_out is not None and token is not None
+        answer = _by_files(challenge_out, token)
+
+    def met(challenge: Challenge) -> None:
+        if not as_json:
+            eui = challenge.eui.hex()
+            remark(f"Board {eui}, a {challenge.model} with release {challenge.release}, waits for its token.")
+
+    opened = unlock.unlock(port, answer, on_challenge=met)
+    if as_json:
+        print_json({"eui": opened.eui.hex(), "model": opened.model, "release": opened.release, "unlocked": True})
+    else:
+        remark(f"The REPL of {opened.eui.hex()} is open until its next reset.")
+
+
+@click.command("token")
+@click.argument("challenge", type=_path)
+@click.option("--key", required=True, metavar="URI", help="The service key: file:PATH or pkcs11:…")
+@click.option("--out", required=True, type=_path, help="The token's file.")
+@_operator
+@_valid
+@json_option
+def token_command(challenge: Path, key: str, out: Path, operator_name: str | None, valid_s: int, as_json: bool) -> None:
+    """Sign the token that answers the challenge in a file, for this board and this once."""
+    asked = unlock.read_challenge(files.read(challenge, wire.LINE_MAX).decode("ascii", errors="replace"))
+    expiry = _expiry(valid_s)
+    made = service_tokens.make(asked, signers.open_signer(key), expiry, operator_name or getpass.getuser())
+    files.replace(out, made.hex().encode() + b"\n")
+    if as_json:
+        print_json({"eui": asked.eui.hex(), "model": asked.model, "not_after": expiry + EPOCH_2025, "token": str(out)})
+    else:
+        remark(f"Token for board {asked.eui.hex()}, valid for {valid_s} s, in {out}.")
+
+
+@click.command("label")
+@click.argument("eui")
+@click.option("--port", required=True, help="The board's serial port; its REPL must be open.")
+@click.option("--labels", default="labels", show_default=True, type=_path, help="The folder.")
+@click.option(
+    "--label-format", "formats", multiple=True, default=("png", "zpl"), type=click.Choice(steps.LABEL_FORMATS)
+)
+@json_option
+def label_command(eui: str, port: str, labels: Path, formats: tuple[str, ...], as_json: bool) -> None:
+    """Print the label of board EUI again: the board is asked for its claim secret, which the station does not keep."""
+    link = Link(port)
+    status = link.status()
+    if status.eui.hex() != eui.lower():
+        raise CommandFailed(f"the board on {port} is {status.eui.hex()}", "look at the port and at the number")
+    written = steps.write_label(Label(status.eui, status.model, link.claim()), labels, formats)
+    if as_json:
+        print_json({"eui": status.eui.hex(), "files": [str(path) for path in written]})
+    else:
+        remark(f"The label of {status.eui.hex()} is in {', '.join(map(str, written))}.")
+
+
+def _by_key(signer: signers.Signer, valid_s: int, operator_name: str | None) -> Callable[[Challenge, str], bytes]:
+    def answer(challenge: Challenge, _text: str) -> bytes:
+        return service_tokens.make(challenge, signer, _expiry(valid_s), operator_name or getpass.getuser())
+
+    return answer
+
+
+def _by_files(challenge_out: Path, token: Path) -> Callable[[Challenge, str], bytes]:
+    if token.exists():
+        raise CommandFailed(f"{token} is there already: a token is for one challenge", "remove it")
+
+    def answer(_challenge: Challenge, text: str) -> bytes:
+        files.replace(challenge_out, text.encode() + b"\n")
+        remark(f"Challenge in {challenge_out}; waiting for {token} for {TOKEN_WAIT_S} s.")
+        limit = time.monotonic() + TOKEN_WAIT_S
+        while time.monotonic() < limit:
+            if token.exists() and os.path.getsize(token):
+                digits = files.read(token, 4 * wire.TOKEN_MAX).decode("ascii", errors="replace").strip()
+                try:
+                    return bytes.fromhex(digits)
+                except ValueError:
+                    raise CommandFailed(f"{token} holds no token", "make it by: sealband station token") from None
+            time.sleep(0.2)
+        raise CommandFailed(f"{token} did not come in {TOKEN_WAIT_S} s", "begin again")
+
+    return answer
+
+
+def _expiry(valid_s: int) -> int:
+    return int(time.time()) - EPOCH_2025 + valid_s
