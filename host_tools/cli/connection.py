@@ -3,6 +3,7 @@
 Who may do what behind it is decided in `host_tools.cli.guard`.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from provisioning.registry import vault as vaults
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 # the store of frames lies in the same database
+AUDIT_LOG = "SEALBAND_AUDIT_LOG"
 APPS = ("host_tools.ingest", "host_tools.rollout")
 DEFAULT_DATABASE = "sealband.db"
 DEFAULT_KEY_FILE = "sealband.key"
@@ -61,13 +63,22 @@ def key_file_option(command: _Command) -> _Command:
     )(command)
 
 
+def keep_audit_log() -> None:
+    """Copy the audit trail into the file that `$SEALBAND_AUDIT_LOG` names."""
+    from provisioning.registry import audit_log
+
+    path = os.environ.get(AUDIT_LOG)
+    audit_log.keep(Path(path) if path else None)
+
+
 def open_registry(database: str, key_file: Path) -> vaults.Vault:
     """Connect to a registry that exists and open its vault."""
+    if "://" not in database and not Path(database).is_file():
+        raise CommandFailed(f"there is no registry at {database}", "run: sealband registry init")
     master = masters.open_master(key_file)
     connection.setup(database, extra_apps=APPS)
     from provisioning.registry import keyring, services
 
-    if "://" not in database and not Path(database).is_file():
-        raise CommandFailed(f"there is no registry at {database}", "run: sealband registry init")
     services.require_registry()
+    keep_audit_log()
     return keyring.open_vault(master)

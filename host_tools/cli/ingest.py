@@ -1,6 +1,8 @@
 """`sealband ingest`: open frames from the broker and store them. What it does is in `host_tools.ingest`."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import rich_click as click
 from host_tools.cli import CommandFailed
 from host_tools.cli.brokers import Broker, broker_options
 from host_tools.cli.connection import database_option, key_file_option, open_registry
+from host_tools.cli.guard import Entered, admit
 from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
 from host_tools.cli.stop import stoppable
 from provisioning.registry.vault import Vault, VaultError
@@ -30,6 +33,11 @@ def open_store(database: str, key_file: Path) -> Vault:
             "the master key does not open this registry", "name the key file that was made with it"
         ) from None
     return vault
+
+
+def enter_store(database: str, key_file: Path, action: str) -> Entered:
+    """The same for an operator who may do this."""
+    return admit(open_store(database, key_file), database, action)
 
 
 @click.group()
@@ -81,7 +89,7 @@ def run(
         tls=broker.tls,
         **options,
     )
-    with stoppable() as stopping, worker:
+    with stoppable() as stopping, worker, _told(vault):
         if as_json:
             print_json_line({"event": "serving", "mqtt": [broker.host, broker.port]})
         else:
@@ -97,7 +105,7 @@ def run(
 @json_option
 def status(database: str, key_file: Path, as_json: bool) -> None:
     """When each device was last heard, what waits for it, and what was refused so far."""
-    open_store(database, key_file)
+    enter_store(database, key_file, "device.list")
     from host_tools.ingest.commands import waiting
     from host_tools.ingest.export import timestamp
     from host_tools.ingest.store import contacts, refusals
@@ -126,6 +134,18 @@ def status(database: str, key_file: Path, as_json: bool) -> None:
     )
     print_table(columns, [[contact[column] for column in columns] for contact in heard], title="Devices")
     print_table(("reason", "count"), refusals().items(), title="Refused")
+
+
+@contextmanager
+def _told(vault: Vault) -> Iterator[None]:
+    """Beginning and end of a worker in the audit trail; one that somebody damaged must not cost anybody's readings."""
+    from provisioning.registry import audit
+
+    with suppress(audit.AuditBroken):
+        audit.append(vault, "sys_startup", subject="ingest", actor="ingest")
+    yield
+    with suppress(audit.AuditBroken):
+        audit.append(vault, "sys_shutdown", subject="ingest", actor="ingest")
 
 
 def _tell_stored(stored: "Stored", as_json: bool) -> None:

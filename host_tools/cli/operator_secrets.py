@@ -97,6 +97,21 @@ def set_up_totp(vault: Vault, name: str, by: str, file: Path | None, current: st
     return None
 
 
+def make_first_admin(vault: Vault, name: str | None, password_file: Path | None, totp_file: Path | None) -> str | None:
+    """The first operator of a registry that has none: named, or asked for; None if it has, or nobody can be asked."""
+    from provisioning.operators import service
+
+    if service.has_operators():
+        return None
+    if name is None and sys.stdin.isatty():
+        name = str(click.prompt("Name of the first operator, an admin", err=True))
+    if name is None:
+        remark("There is no operator yet, so nobody may do anything. To do: sealband operator init NAME")
+        return None
+    first_admin(vault, name, password_file, totp_file)
+    return name
+
+
 def first_admin(vault: Vault, name: str, password_file: Path | None, totp_file: Path | None) -> bool:
     """Make the first operator; whether the second factor is set up, too."""
     from provisioning.operators import service

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 
 from host_tools.cli.connection import database_option, key_file_option
-from host_tools.cli.ingest import open_store
+from host_tools.cli.ingest import enter_store
 from host_tools.cli.output import json_option, print_json_line, print_table, remark
-from host_tools.cli.registry import actor
 
 if TYPE_CHECKING:
     from host_tools.ingest.readings import Filter, Reading, Readings
@@ -118,14 +117,20 @@ def export(
 
 
 def _open(database: str, key_file: Path, command: str, devices: tuple[str, ...]) -> "Readings":
-    vault = open_store(database, key_file)
+    entered = enter_store(database, key_file, f"reading.{'view' if command == 'show' else command}")
     from host_tools.ingest.readings import Readings
     from host_tools.ingest.store import Payloads
     from provisioning.registry import audit
 
     # who looked at wearers' data is part of the trail
-    audit.append(vault, "sensitive_read", actor=actor(), command=f"readings {command}", devices=list(devices)[:64])
-    return Readings(Payloads(vault))
+    audit.append(
+        entered.vault,
+        "sensitive_read",
+        actor=entered.actor,
+        command=f"readings {command}",
+        devices=list(devices)[:64],
+    )
+    return Readings(Payloads(entered.vault))
 
 
 def _filter(

@@ -1,4 +1,4 @@
-"""`sealband registry`: create, issue, import, revoke, list, check the audit trail. What it does is in provisioning."""
+"""`sealband registry`: create, issue, import, revoke, list. What it does is in provisioning."""
 
 import getpass
 import os
@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from host_tools.cli import CommandFailed
-from host_tools.cli.connection import APPS, database_option, key_file_option, open_registry
+from host_tools.cli.connection import APPS, database_option, keep_audit_log, key_file_option
+from host_tools.cli.guard import enter
+from host_tools.cli.operator_secrets import make_first_admin, password_option, totp_option
 from host_tools.cli.output import json_option, print_json, print_table, remark
 from provisioning import registry as connection
 from provisioning import signers
@@ -47,9 +48,20 @@ def group() -> None:
 @database_option
 @key_file_option
 @signer_option
+@click.option("--admin", metavar="NAME", help="The first operator, an admin; else asked for.")
+@password_option(text="The first line is the admin's password; mode 600, or a pipe. Else asked for.")
+@totp_option
 @json_option
-def init(database: str, key_file: Path, signing_key: str, as_json: bool) -> None:
-    """Create the registry: database, master key and batch-signing key. Keeps what is there."""
+def init(
+    database: str,
+    key_file: Path,
+    signing_key: str,
+    admin: str | None,
+    password_file: Path | None,
+    totp_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Create the registry: database, master key, batch-signing key and the first operator. Keeps what is there."""
     created = []
     path_of_key = masters.file_of(key_file)
     if path_of_key and not path_of_key.exists():
@@ -67,14 +79,19 @@ def init(database: str, key_file: Path, signing_key: str, as_json: bool) -> None
     connection.setup(database, extra_apps=APPS)
     from provisioning.registry import keyring, services
 
-    new = services.init_registry(keyring.create_vault(master), actor=actor())
-    result = {"new": new, "created": created, "batch_key": signer.public_key.hex()}
+    vault = keyring.create_vault(master)
+    keep_audit_log()
+    new = services.init_registry(vault, actor=actor())
+    operator = make_first_admin(vault, admin, password_file, totp_file)
+    result = {"new": new, "created": created, "batch_key": signer.public_key.hex(), "operator": operator}
     if as_json:
         print_json(result)
         return
     remark("The registry is ready." if new else "The registry was there already; nothing in it was changed.")
     for name in created:
         remark(f"Created {name} (mode 600): keep a copy in a safe place.")
+    if operator:
+        remark(f"{operator} is admin. Log in with: sealband operator login {operator}")
     remark("Stations check ticket files with --registry-key:")
     print(signer.public_key.hex())
 
@@ -89,11 +106,11 @@ def init(database: str, key_file: Path, signing_key: str, as_json: bool) -> None
 @json_option
 def issue(model: str, count: int, out: Path, database: str, key_file: Path, signing_key: str, as_json: bool) -> None:
     """Issue a batch of tickets into a file for a station."""
-    vault = open_registry(database, key_file)
+    entered = enter(database, key_file, "batch.issue")
     signer = signers.open_signer(signing_key)
     from provisioning.registry import services
 
-    file = services.issue_batch(vault, signer, model, count, out=out, actor=actor())
+    file = services.issue_batch(entered.vault, signer, model, count, out=out, actor=entered.actor)
     if as_json:
         print_json({"batch": file.batch, "model": model, "tickets": count, "file": str(out)})
     else:
@@ -107,10 +124,10 @@ def issue(model: str, count: int, out: Path, database: str, key_file: Path, sign
 @json_option
 def import_(journal: Path, database: str, key_file: Path, as_json: bool) -> int:
     """Admit the boards of a station's journal. Exit status 1 when a record is refused."""
-    vault = open_registry(database, key_file)
+    entered = enter(database, key_file, "journal.import")
     from provisioning.registry import services
 
-    result = services.import_journal(journal, vault, actor=actor())
+    result = services.import_journal(journal, entered.vault, actor=entered.actor)
     if as_json:
         print_json(
             {
@@ -140,10 +157,10 @@ def import_(journal: Path, database: str, key_file: Path, as_json: bool) -> int:
 @json_option
 def revoke(batch: str, database: str, key_file: Path, as_json: bool) -> None:
     """Revoke the unused tickets of a batch; their keys are destroyed."""
-    vault = open_registry(database, key_file)
+    entered = enter(database, key_file, "batch.revoke")
     from provisioning.registry import services
 
-    revoked = services.revoke_batch(batch, vault, actor=actor())
+    revoked = services.revoke_batch(batch, entered.vault, actor=entered.actor)
     if as_json:
         print_json({"batch": batch, "revoked": revoked})
     else:
@@ -152,36 +169,16 @@ def revoke(batch: str, database: str, key_file: Path, as_json: bool) -> None:
 
 @group.command()
 @database_option
+@key_file_option
 @json_option
-def devices(database: str, as_json: bool) -> None:
+def devices(database: str, key_file: Path, as_json: bool) -> None:
     """List the enrolled devices."""
-    connection.setup(database, extra_apps=APPS)
-    if "://" not in database and not Path(database).is_file():
-        raise CommandFailed(f"there is no registry at {database}", "run: sealband registry init")
+    enter(database, key_file, "device.list")
     from provisioning.registry import services
 
-    services.require_registry()
     rows = services.devices()
     if as_json:
         print_json(rows)
     else:
         columns = ("eui", "model", "state", "batch", "enrolled_at", "epoch", "key")
         print_table(columns, [[row[column] for column in columns] for row in rows])
-
-
-@group.command()
-@click.option("--anchor", help="What an earlier check printed; finds a trail that was put back to before that.")
-@database_option
-@key_file_option
-@json_option
-def audit(anchor: str | None, database: str, key_file: Path, as_json: bool) -> None:
-    """Check the audit trail from its first event to its last."""
-    vault = open_registry(database, key_file)
-    from provisioning.registry import audit as trails
-
-    trail = trails.verify(vault, anchor)
-    if as_json:
-        print_json({"events": trail.events, "anchor": trail.anchor})
-    else:
-        remark(f"{trail.events} events, none changed, none missing. Note this anchor elsewhere:")
-        print(trail.anchor)

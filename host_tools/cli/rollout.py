@@ -13,9 +13,8 @@ from rich.text import Text
 
 from host_tools.cli import CommandFailed
 from host_tools.cli.connection import database_option, key_file_option
-from host_tools.cli.ingest import open_store
+from host_tools.cli.ingest import enter_store
 from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
-from host_tools.cli.registry import actor
 
 if TYPE_CHECKING:
     from host_tools.rollout.service import Rollouts
@@ -61,7 +60,7 @@ def create(
     """Begin to roll a release out, to all devices of its model or to those that are named."""
     if (repository is None) == (manifest is None):
         raise click.UsageError("name either --repository with --base-url, or --manifest with --url")
-    rollouts = _rollouts(database, key_file)
+    rollouts = _rollouts(database, key_file, "rollout.manage")
     from host_tools.ingest.readings import device_filter
     from host_tools.rollout import published
     from sealwire.messages import EPOCH_2025
@@ -97,7 +96,7 @@ def create(
 @json_option
 def status(rollout: int | None, with_devices: bool, watch: bool, database: str, key_file: Path, as_json: bool) -> None:
     """How far rollouts are: all of them, or one with its devices."""
-    _rollouts(database, key_file)
+    _rollouts(database, key_file, "rollout.view")
     with_devices = with_devices or rollout is not None
     if watch:
         _watch(rollout, with_devices, as_json)
@@ -122,7 +121,7 @@ def status(rollout: int | None, with_devices: bool, watch: bool, database: str, 
 @json_option
 def pause(rollout: int, database: str, key_file: Path, as_json: bool) -> None:
     """Send no more orders. Devices that have theirs carry it out."""
-    _rollouts(database, key_file).pause(rollout)
+    _rollouts(database, key_file, "rollout.manage").pause(rollout)
     _say(rollout, "is paused: no more orders leave, and those that did are carried out", as_json)
 
 
@@ -133,7 +132,7 @@ def pause(rollout: int, database: str, key_file: Path, as_json: bool) -> None:
 @json_option
 def resume(rollout: int, database: str, key_file: Path, as_json: bool) -> None:
     """Go on with a paused rollout."""
-    _rollouts(database, key_file).resume(rollout)
+    _rollouts(database, key_file, "rollout.manage").resume(rollout)
     _say(rollout, "goes on", as_json)
 
 
@@ -144,15 +143,15 @@ def resume(rollout: int, database: str, key_file: Path, as_json: bool) -> None:
 @json_option
 def abort(rollout: int, database: str, key_file: Path, as_json: bool) -> None:
     """End a rollout for good. Devices that have their order carry it out; none goes back by itself."""
-    _rollouts(database, key_file).abort(rollout)
+    _rollouts(database, key_file, "rollout.manage").abort(rollout)
     _say(rollout, "is over", as_json)
 
 
-def _rollouts(database: str, key_file: Path) -> "Rollouts":
-    vault = open_store(database, key_file)
+def _rollouts(database: str, key_file: Path, action: str) -> "Rollouts":
+    entered = enter_store(database, key_file, action)
     from host_tools.rollout.service import Rollouts
 
-    return Rollouts(vault, actor())
+    return Rollouts(entered.vault, entered.actor)
 
 
 def _overview(rollout: int | None) -> list[dict[str, Any]]:

@@ -15,9 +15,9 @@ from decimal import Decimal
 from typing import Any
 
 from host_tools.ingest.readings import Reading
+from provisioning.cells import safe_cell
 
 CSV_COLUMNS = ("time", "device", "record", "value", "unit", "link", "gateway")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 # our unit → SenML's, factor, offset. SenML's "%" is a ratio in spite of its name (RFC 8428 section 12.1, note 1).
 _SENML_UNITS = {
     "%": ("/", Decimal("0.01"), Decimal(0)),
@@ -64,11 +64,6 @@ def to_csv(readings: Iterable[Reading]) -> Iterator[str]:
 def to_senml(readings: Iterable[Reading]) -> Iterator[str]:
     """One SenML pack; a base name wherever the device changes."""
     return _array(_senml_records(readings))
-
-
-def safe_cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 FORMATS: dict[str, Callable[[Iterable[Reading]], Iterator[str]]] = {"json": to_json, "csv": to_csv, "senml": to_senml}

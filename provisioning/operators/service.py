@@ -33,10 +33,12 @@ class Enrolment:
     Attributes:
         uri: for the authenticator, as a QR code.
         recovery_codes: each stands in for one code.
+        session: of the operator who did it for themselves, and goes on; else "".
     """
 
     uri: str
     recovery_codes: list[str]
+    session: str = ""
 
 
 def has_operators() -> bool:
@@ -111,6 +113,15 @@ def set_roles(vault: Vault, name: str, roles: Collection[str], by: str, clock: C
             added, removed = sorted(set(roles) - before), sorted(before - set(roles))
             _tell(vault, "authz_change", operator, by, clock, added=[*map(str, added)], removed=removed)
     return before
+
+
+def change_roles(
+    vault: Vault, name: str, added: Collection[str], removed: Collection[str], by: str, clock: Clock = time.time
+) -> None:
+    """Add and take away roles; raises as `set_roles` does."""
+    with transaction.atomic():
+        now_held = grants.held(vault, _find(name))
+        set_roles(vault, name, (now_held - set(removed)) | set(added), by, clock)
 
 
 def disable(vault: Vault, name: str, by: str, clock: Clock = time.time) -> None:
@@ -193,7 +204,7 @@ def set_totp(
     Args:
         secret: of `factors.new_secret`, which the authenticator has by now.
         code: what it shows, to know that it has it; None for scripts that keep the URI themselves.
-        by: who does it.
+        by: who does it; "" is the system.
         current: a code of the second factor that there was, or a recovery code.
 
     Raises:
@@ -205,7 +216,7 @@ def set_totp(
         # counted, so that a session left open is no place to guess
         failures = lockout.begin(vault, name, int(now * 1000))
         if failures is None or factors.take(vault, operator, current, now) not in ("totp", "recovery"):
-            audit.append(vault, "authn_login_fail", subject=name, actor=f"operator:{by}", clock=clock, reason="totp")
+            audit.append(vault, "authn_login_fail", subject=name, actor=_actor(by), clock=clock, reason="code")
             raise LoginRefused
         lockout.clear(vault, name)
     step = 0
@@ -220,7 +231,8 @@ def set_totp(
         codes = factors.new_recovery_codes(vault, operator)
         ended = sessions.end_all(operator)
         _tell(vault, "authn_mfa_change", operator, by, clock, ended=ended, enrolled=True)
-    return Enrolment(factors.uri(secret, name), codes)
+        session = sessions.open_session(vault, operator, second_factor=True, clock=clock) if by == name else ""
+    return Enrolment(factors.uri(secret, name), codes, session)
 
 
 def reset_totp(vault: Vault, name: str, by: str, clock: Clock = time.time) -> None:
@@ -236,6 +248,11 @@ def reset_totp(vault: Vault, name: str, by: str, clock: Clock = time.time) -> No
         operator.save(update_fields=["totp_wrapped", "totp_step"])
         operator.recovery_codes.all().delete()
         _tell(vault, "authn_mfa_change", operator, by, clock, ended=sessions.end_all(operator), enrolled=False)
+
+
+def has_totp(vault: Vault, name: str) -> bool:
+    """Whether the operator has a second factor."""
+    return bool(factors.secret_of(vault, _find(name)))
 
 
 def overview(vault: Vault, clock: Clock = time.time) -> list[dict[str, object]]:
@@ -279,5 +296,8 @@ def _keep_an_admin(vault: Vault, name: str) -> None:
 
 
 def _tell(vault: Vault, event: str, operator: Operator, by: str, clock: Clock, **details: audit.Detail) -> None:
-    actor = f"operator:{by}" if by else "system"
-    audit.append(vault, event, subject=operator.name, actor=actor, clock=clock, **details)
+    audit.append(vault, event, subject=operator.name, actor=_actor(by), clock=clock, **details)
+
+
+def _actor(by: str) -> str:
+    return f"operator:{by}" if by else "system"

@@ -11,10 +11,13 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import cbor2
 from django.db import transaction
 
+from provisioning.registry import audit_log
+from provisioning.registry.audit_lines import LINE_MAX, LineError, from_line
 from provisioning.registry.models import AuditEvent, AuditHead
 from provisioning.registry.vault import Vault
 
@@ -129,6 +132,7 @@ def append(
         AuditHead.objects.update_or_create(
             id=HEAD_ID, defaults={"sequence": row.sequence, "mac": _head_mac(key, row.sequence, row.mac)}
         )
+        audit_log.note()
 
 
 def verify(vault: Vault, anchor: str | None = None) -> Trail:
@@ -170,6 +174,38 @@ def verify(vault: Vault, anchor: str | None = None) -> Trail:
     if anchored and anchored[0] > count:
         raise AuditBroken(count + 1, f"the tail is cut off: the anchor says {anchored[0]} events")
     return Trail(count, previous)
+
+
+def verify_log(vault: Vault, path: Path) -> int:
+    """Check a copy of the trail in a file (`audit_log`) by itself and against the database; how many events it has.
+
+    The copy may end before the database does, by what was not copied yet; never after it.
+
+    Raises:
+        AuditBroken: a line was edited, deleted or moved, or the database has another event there, or none.
+        OSError: it cannot be read.
+    """
+    key = _key(vault)
+    previous, count = GENESIS, 0
+    rows = AuditEvent.objects.order_by("sequence").iterator(chunk_size=1000)
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        while line := file.readline(LINE_MAX):
+            count += 1
+            try:
+                copied = from_line(line)
+            except LineError:
+                raise AuditBroken(count, f"line {count} of the copy is not an event") from None
+            if copied.sequence != count:
+                raise AuditBroken(count, "it is missing in the copy")
+            if not hmac.compare_digest(bytes(copied.mac), _mac(key, previous, copied)):
+                raise AuditBroken(count, "it was edited in the copy, or another master key wrote it")
+            previous = bytes(copied.mac)
+            row = next(rows, None)
+            if row is None:
+                raise AuditBroken(count, "the copy has it, the database does not: its tail was cut off")
+            if row.sequence != count or bytes(row.mac) != previous:
+                raise AuditBroken(count, "the database has another event than the copy")
+    return count
 
 
 def _end(key: bytes, head: AuditHead | None) -> tuple[int, bytes]:

@@ -18,6 +18,7 @@ import pytest
 from host_tools import cli
 from tests.support.fleet import MASTER_KEY, AuditEvent, Fleet, message, process, telemetry, uplink
 from tests.support.mqtt_peer import MqttPeer
+from tests.support.operators import log_in
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     key.chmod(stat.S_IRUSR)
     monkeypatch.setenv("SEALBAND_DATABASE", str(fleet.path))
     monkeypatch.setenv("SEALBAND_KEY_FILE", str(key))
+    monkeypatch.setenv("SEALBAND_SESSION", str(log_in(fleet.vault, tmp_path, "care")))
     monkeypatch.setenv("COLUMNS", "120")
     yield fleet
     fleet.close()

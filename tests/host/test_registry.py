@@ -13,6 +13,7 @@ import pytest
 from provisioning.enrolment import Reason
 from provisioning.registry.vault import Vault, chain_label, ticket_label
 from provisioning.station.journal import JournalDamaged
+from tests.support.operators import log_in
 from tests.support.registries import MASTER_KEY, TemporaryRegistry, add_record
 from tests.support.soft_board import SoftBoard
 
@@ -230,6 +231,7 @@ def test_two_imports_at_once_admit_a_board_once(registry: TemporaryRegistry, tmp
     key.chmod(stat.S_IRUSR)
     command = [str(Path(sys.executable).parent / "sealband"), "registry", "import", str(path), "--json"]
     environment = {**os.environ, "SEALBAND_DATABASE": str(registry.database), "SEALBAND_KEY_FILE": str(key)}
+    environment["SEALBAND_SESSION"] = str(log_in(registry.vault, tmp_path, "factory"))
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     results = [json.loads(process.communicate(timeout=60)[0]) for process in both]
     assert [process.returncode for process in both] == [0, 0]

@@ -13,6 +13,7 @@ import pytest
 from provisioning.station import bench
 from provisioning.station.journal import Journal
 from provisioning.tickets import Ticket, TicketFile
+from tests.support.operators import Desk
 from tests.support.postgresql import TemporaryPostgresql, has_postgresql
 from tests.support.registries import MODEL, add_record
 from tests.support.soft_board import SoftBoard
@@ -31,12 +32,13 @@ def url() -> Iterator[str]:
 def sealband(url: str, tmp_path: Path) -> Callable[..., Any]:
     environment = {**os.environ, "SEALBAND_DATABASE": url}
 
-    def start(*words: str) -> subprocess.Popen[str]:
-        command = [SEALBAND, "registry", *words, "--json"]
-        return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True)
+    def start(*words: str, session: Path) -> subprocess.Popen[str]:
+        command = [SEALBAND, *words, "--json"]
+        own = {**environment, "SEALBAND_SESSION": str(session)}
+        return subprocess.Popen(command, cwd=tmp_path, env=own, stdout=-1, stderr=-1, text=True)
 
-    def run(*words: str, status: int = 0) -> Any:
-        process = start(*words)
+    def run(*words: str, session: Path = tmp_path / "session-desk.json", status: int = 0) -> Any:
+        process = start(*words, session=session)
         out, error = process.communicate(timeout=60)
         assert process.returncode == status, error
         return json.loads(out or error)
@@ -48,9 +50,13 @@ def sealband(url: str, tmp_path: Path) -> Callable[..., Any]:
 def test_registry_on_postgresql_from_init_to_audit(sealband, url: str, tmp_path: Path):
     import psycopg
 
-    assert sealband("init")["new"]
-    assert not sealband("init")["new"]
-    sealband("issue", "--model", MODEL, "--count", "12", "--out", "tickets.json")
+    desk = Desk(lambda words, session: sealband(*words, session=session), tmp_path)
+    assert desk.found()["new"]
+    assert not sealband("registry", "init")["new"]
+    desk.add("desk", "factory")
+    desk.add("checker", "audit")
+    checker = desk.session("checker")
+    sealband("registry", "issue", "--model", MODEL, "--count", "12", "--out", "tickets.json")
     file = TicketFile.from_bytes((tmp_path / "tickets.json").read_bytes())
     boards = [SoftBoard() for _ in range(10)]
     path = tmp_path / "journal"
@@ -65,17 +71,19 @@ def test_registry_on_postgresql_from_init_to_audit(sealband, url: str, tmp_path:
     invented = SoftBoard()
     add_record(path, invented, invented.enrol(Ticket(bytes(8), file.tickets[0].public_key), bytes(16), 0))
 
-    both = [sealband.start("import", str(path)) for _ in range(2)]
+    both = [sealband.start("registry", "import", str(path), session=desk.session("desk")) for _ in range(2)]
     results = [json.loads(process.communicate(timeout=60)[0]) for process in both]
     assert sorted(len(result["admitted"]) for result in results) == [0, 10]
     assert sorted(result["repeated"] for result in results) == [0, 10]
     for result in results:
         reasons = [refusal["reason"] for refusal in result["refused"]]
         assert reasons == ["key_taken", "eui_taken", "ticket_used", "unknown_ticket"]
-    assert len(sealband("devices")) == 10
-    events = sealband("audit")["events"]
-    assert sealband("import", str(path), status=1)["repeated"] == 10
-    assert sealband("audit")["events"] == events
+    assert len(sealband("registry", "devices")) == 10
+    changes = [row for row in sealband("audit", "show", session=checker) if row["actor"] == "operator:desk"]
+    assert sealband("registry", "import", str(path), status=1)["repeated"] == 10
+    again = [row for row in sealband("audit", "show", session=checker) if row["actor"] == "operator:desk"]
+    assert [row["event"] for row in again[len(changes) :]] == ["operator_action"]
+    assert sealband("audit", "verify", session=checker)["events"] > len(again)
 
     with psycopg.connect(url, autocommit=True) as database:
         for statement in (
@@ -89,4 +97,4 @@ def test_registry_on_postgresql_from_init_to_audit(sealband, url: str, tmp_path:
             database.execute("UPDATE registry_ticket SET private_wrapped = 'x' WHERE state = 'used'")
         database.execute("ALTER TABLE registry_auditevent DISABLE TRIGGER ALL")
         database.execute("DELETE FROM registry_auditevent WHERE sequence = 3")
-    assert "broken at event 3" in sealband("audit", status=1)["error"]
+    assert "broken at event 3" in sealband("audit", "verify", status=1, session=checker)["error"]

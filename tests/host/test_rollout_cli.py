@@ -11,6 +11,7 @@ from host_tools import cli
 from sealwire import update
 from tests.host.test_rollout_published import BASE, MODEL, envelope, put
 from tests.support.fleet import MASTER_KEY
+from tests.support.operators import log_in
 from tests.support.rollouts import RolloutFleet, eui
 
 
@@ -22,6 +23,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     key.chmod(stat.S_IRUSR)
     monkeypatch.setenv("SEALBAND_DATABASE", str(fleet.path))
     monkeypatch.setenv("SEALBAND_KEY_FILE", str(key))
+    monkeypatch.setenv("SEALBAND_SESSION", str(log_in(fleet.vault, tmp_path, "fleet")))
     monkeypatch.setenv("COLUMNS", "160")
     monkeypatch.setitem(cli.COMMANDS, "rollout", "Roll releases out.")
     yield fleet

@@ -20,6 +20,7 @@ from provisioning.station.journal import ENROLLED, FAILED, RESERVED, Journal, Jo
 from provisioning.station.link import BoardRefused, Link, LinkError, Status
 from provisioning.tickets import Ticket, TicketFile
 from tests.support.boards import has_raw_repl
+from tests.support.operators import log_in_at
 from tests.support.plain_board import PlainBoard
 from tests.support.registries import MODEL, TemporaryRegistry
 from tests.support.soft_board import SoftBoard
@@ -309,6 +310,10 @@ def test_command_line_from_registry_to_devices(tmp_path: Path, monkeypatch: pyte
     for name in ("sealband.key", "sealband-batches.pem", "sealband.db"):
         assert (tmp_path / name).stat().st_mode & 0o077 == 0
     assert not sealband("registry", "init")["new"]
+    assert "no operator" in sealband("registry", "devices", status=1)["error"]
+    at_registry = ("sealband.db", tmp_path / "sealband.key", tmp_path)
+    audit_session = log_in_at(*at_registry, "audit")
+    monkeypatch.setenv("SEALBAND_SESSION", str(log_in_at(*at_registry, "factory")))
     batch = sealband("registry", "issue", "--model", MODEL, "--count", "2", "--out", "tickets.json")
     assert "exists already" in str(
         sealband("registry", "issue", "--model", MODEL, "--count", "2", "--out", "tickets.json", status=1)
@@ -322,7 +327,17 @@ def test_command_line_from_registry_to_devices(tmp_path: Path, monkeypatch: pyte
     assert sealband("registry", "import", "journal") == {"admitted": [], "repeated": 1, "refused": [], "torn": 0}
     assert [row["eui"] for row in sealband("registry", "devices")] == ["70b3d5fffe005678"]
     assert sealband("registry", "revoke", batch["batch"])["revoked"] == 1
-    assert sealband("registry", "audit")["events"] == 5
+    with monkeypatch.context() as auditing:
+        auditing.setenv("SEALBAND_SESSION", str(audit_session))
+        events = [row["event"] for row in sealband("audit", "show")]
+        assert sealband("audit", "verify")["events"] == len(events) + 1
+    assert [event for event in events if event not in ("operator_action", "session_created")] == [
+        "registry_created",
+        "batch_issued",
+        "device_enrolled",
+        "journal_imported",
+        "batch_revoked",
+    ]
     (tmp_path / "sealband.key").chmod(0o644)
     assert "others can read" in sealband("registry", "import", "journal", status=1)["error"]
 
