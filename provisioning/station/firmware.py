@@ -8,13 +8,22 @@ import hashlib
 import os
 import re
 import stat
+import struct
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 IMAGE_MAX = 32 << 20
 CHUNK = 1 << 20
+FILES = "vfs"  # the partition that MicroPython mounts
+TABLE_AT = 0x8000  # ESP-IDF's default, which MicroPython keeps
+TABLE_LEN = 0xC00
+_ROW = struct.Struct("<2sBBII16sI")
+_ROW_MAGIC = b"\xaa\x50"
+_TYPES = {"app": 0, "data": 1}
+_ERASED = {("data", "nvs"), ("data", "ota")}  # a new board has no keys and no choice of slot
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -53,6 +62,30 @@ class Board(Protocol):
     @property
     def firmware_image(self) -> Image | None:
         """What it is flashed with; None: nothing is named."""
+
+
+class Partition(Protocol):
+    """A row of the board's partition table."""
+
+    @property
+    def name(self) -> str:
+        """Its label."""
+
+    @property
+    def type(self) -> str:
+        """app or data."""
+
+    @property
+    def subtype(self) -> str:
+        """ESP-IDF's word."""
+
+    @property
+    def offset(self) -> int:
+        """Where it begins."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +178,58 @@ class Cache:
                 data = _read(path)
                 found.append(Entry(path.name, len(data), hashlib.sha256(data).hexdigest()))
         return found
+
+
+def parts(image: bytes, offset: int, layout: Sequence[Partition], files: bytes) -> dict[int, bytes]:
+    """What is written where on a new board, so that afterwards nothing is left of what it was.
+
+    Args:
+        image: the firmware: one application, or MicroPython's download with boot loader and partition table.
+        offset: where it begins.
+        layout: the board's partitions.
+        files: the image of its file system.
+
+    Returns:
+        Address → bytes: the firmware, the file system, and erased flash for NVS and otadata.
+
+    Raises:
+        FirmwareMissing: the firmware does not end in its slot, or brings another partition table.
+    """
+    slot = min((row for row in layout if row.type == "app"), key=lambda row: row.offset, default=None)
+    if slot is None or not offset <= slot.offset < offset + len(image) <= slot.offset + slot.size:
+        raise FirmwareMissing(
+            "the firmware image does not end in the first application partition",
+            "check [firmware_image] and partitions.csv of the board",
+        )
+    if offset <= TABLE_AT:
+        found = _table(image[TABLE_AT - offset :][:TABLE_LEN])
+        if found != [(_TYPES[row.type], row.offset, row.size, row.name) for row in layout]:
+            raise FirmwareMissing(
+                "the firmware image has another partition table than the board's partitions.csv",
+                "take the variant that the board's definition names",
+            )
+    here = {offset: image}
+    for row in layout:
+        inside = offset <= row.offset < offset + len(image)
+        if row.name == FILES:
+            here[row.offset] = files
+        elif (row.type, row.subtype) in _ERASED and not inside:
+            here[row.offset] = b"\xff" * row.size
+        elif (row.type, row.subtype) in _ERASED and image[row.offset - offset :][: row.size].strip(b"\xff"):
+            raise FirmwareMissing(
+                f"the firmware image writes into {row.name}", "take an image that leaves NVS and otadata erased"
+            )
+    return here
+
+
+def _table(data: bytes) -> list[tuple[int, int, int, str]]:
+    rows = []
+    for at in range(0, len(data) - _ROW.size + 1, _ROW.size):
+        magic, kind, _, offset, size, label, _ = _ROW.unpack_from(data, at)
+        if magic != _ROW_MAGIC:
+            break
+        rows.append((kind, offset, size, label.rstrip(b"\0").decode("ascii", "replace")))
+    return rows
 
 
 def _named(board: Board) -> Image:
