@@ -45,6 +45,10 @@ def group() -> None:
     """The factory's station: boards get their identity. It never sees a secret of theirs."""
 
 
+group.add_command(station_firmware.group)
+group.add_command(station_secure.group)
+
+
 def _key(ctx: click.Context, parameter: click.Parameter, value: str | None) -> bytes | None:
     if value is None:
         return None
