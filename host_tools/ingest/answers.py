@@ -17,6 +17,7 @@ from host_tools.ingest.chains import Chains
 from host_tools.ingest.models import Command
 from host_tools.ingest.observer import Ended
 from host_tools.ingest.unseal import seal_downlink
+from sealwire.messages import REKEY
 from sealwire.radio import EU868_POWER_DBM, RX1_DELAY_MS
 
 RX1_DELAY_S = RX1_DELAY_MS / 1000
@@ -121,7 +122,11 @@ class Answers:
                 continue
             plaintext = self._queue.open(row)
             if plaintext is None:
-                given.ended.append(Ended(row.pk, row.device_id, target.key.candidate.eui, None))
+                given.ended.append(Ended(row.pk, row.device_id, target.key.candidate.eui, None, row.kind))
+                continue
+            if row.kind == REKEY and not self._chains.expect_rekey(
+                row.device_id, target.key.candidate.epoch, plaintexts.rekey_random(plaintext)
+            ):
                 continue
             self._queue.sent(row, target.key.candidate.epoch, ctr)
             return plaintext

@@ -4,6 +4,10 @@ State lies in the registry's tables `DeviceChain` and `EpochKey`; this is the on
 What changes them runs in the caller's transaction, the same that stores the frames which are the reason for it. Keys
 are derived again from the wrapped chain key when they are needed and kept in a bounded cache, which holds nothing
 that the database does not decide: an entry is found by the very chain key that it was derived from.
+
+A device that is sent a rekey may carry it out or not, and its receipt may be lost. So from the first sending on both
+are kept: the chain as the ratchet goes on, and the one that the rekey begins (`expect_rekey`). The first frame that
+opens in an epoch after the sending's decides, since a device has one chain only; the other chain is then erased.
 """
 
 from collections import Counter, OrderedDict, defaultdict
@@ -20,10 +24,10 @@ from host_tools.ingest.unseal import Candidate
 from provisioning import keys
 from provisioning.registry import audit
 from provisioning.registry.devices import HEARD
-from provisioning.registry.models import Device, DeviceChain, EpochKey
+from provisioning.registry.models import DeviceChain, EpochKey
 from provisioning.registry.vault import Vault, VaultError, chain_label
 from sealwire.frame import CTR_MAX, EPOCH_BITS_MASK, EPOCH_MAX
-from sealwire.keys import EPOCH_PERIOD_S, EPOCHS_WITHOUT_CONTACT, FAILED_OPENINGS_MAX
+from sealwire.keys import CHAIN_KEY_LEN, EPOCH_PERIOD_S, EPOCHS_WITHOUT_CONTACT, FAILED_OPENINGS_MAX
 
 CACHED_KEYS_MAX = 16384
 # How far ahead a hello may be. A device that is further than the candidates reach talks to a server that lost its
@@ -49,6 +53,8 @@ _COLUMNS = (
     "device__chain__ck_wrapped",
     "device__chain__previous_ck_wrapped",
     "device__chain__previous_until",
+    "rekeyed",
+    "device__chain__rekeyed_wrapped",
 )
 
 
@@ -62,6 +68,8 @@ class Key:
         newest_epoch: the epoch that the server knows the device in.
         failures: failed openings so far.
         candidate: EUI, epoch and keys.
+        state: of the device.
+        rekeyed: of the chain that a rekey begins.
     """
 
     device: int
@@ -69,6 +77,8 @@ class Key:
     newest_epoch: int
     failures: int
     candidate: Candidate
+    state: str
+    rekeyed: bool = False
 
     @property
     def number(self) -> tuple[int, int]:
@@ -119,32 +129,42 @@ class Chains:
         return found
 
     def by_eui(self, wanted: Iterable[tuple[bytes, int]]) -> Mapping[tuple[bytes, int], Found]:
-        """The candidate, at most one, for each hello that names (EUI, epoch)."""
+        """The candidates for each hello that names (EUI, epoch): one, or two while a rekey is not decided."""
         pairs = set(wanted)
         found: defaultdict[tuple[bytes, int], Found] = defaultdict(Found)
         if not pairs:
             return found
         euis, epochs = {eui for eui, _ in pairs}, {epoch for _, epoch in pairs}
+        there: set[tuple[bytes, int]] = set()
         for row in EpochKey.objects.filter(device__eui__in=euis, epoch__in=epochs).values_list(*_COLUMNS):
             pair = bytes(row[6]), row[2]
             if pair in pairs:
                 self._judge(row, found[pair])
-        missing = {eui for eui, epoch in pairs if (eui, epoch) not in found}
-        for chain in DeviceChain.objects.filter(device__eui__in=missing).select_related("device"):
+                if row[9] is not None and not row[13]:  # else of an identity that is over, and another may be there
+                    there.add(pair)
+        missing = pairs - there
+        for chain in DeviceChain.objects.filter(device__eui__in={eui for eui, _ in missing}).select_related("device"):
             eui = bytes(chain.device.eui)
-            for epoch in {epoch for other, epoch in pairs if other == eui and (eui, epoch) not in found}:
+            for epoch in {epoch for other, epoch in missing if other == eui}:
                 self._judge(_row_ahead(chain, epoch), found[eui, epoch])
+                if chain.rekeyed_wrapped is not None:
+                    self._judge(_row_ahead(chain, epoch, rekeyed=True), found[eui, epoch])
         return found
 
     def _judge(self, row: tuple[Any, ...], found: Found) -> None:
-        _, device, epoch, _, _, failures, eui, model, state, newest, ck, previous_ck, previous_until = row
+        _, device, epoch, _, _, failures, eui, model, state, newest, ck, previous_ck, previous_until = row[:13]
+        rekeyed, rekeyed_ck = row[13:]
         if state not in HEARD or newest is None:
             found.reason = Reason.DEVICE_NOT_ACTIVE
             return
         if epoch > newest + HELLO_EPOCHS_AHEAD:
             return
         base = newest
-        if epoch < newest:
+        if rekeyed:
+            if rekeyed_ck is None or epoch <= newest:
+                return
+            base, ck = newest + 1, rekeyed_ck
+        elif epoch < newest:
             if epoch < newest - 1 or previous_ck is None or previous_until.timestamp() <= self._clock():
                 found.reason = Reason.OLD_EPOCH
                 return
@@ -153,18 +173,19 @@ class Chains:
             found.reason = Reason.KEY_EXHAUSTED
             return
         try:
-            candidate = self._candidate(device, bytes(eui), epoch, base, bytes(ck))
+            candidate = self._candidate(device, bytes(eui), epoch, base, bytes(ck), rekeyed=rekeyed)
         except VaultError:
             # one damaged row must not stop everybody's frames
             found.reason = Reason.CHAIN_DAMAGED
             return
-        found.keys.append(Key(device, model, newest, failures, candidate))
+        found.keys.append(Key(device, model, newest, failures, candidate, state, rekeyed))
 
-    def _candidate(self, device: int, eui: bytes, epoch: int, base: int, wrapped: bytes) -> Candidate:
+    def _candidate(self, device: int, eui: bytes, epoch: int, base: int, wrapped: bytes, *, rekeyed: bool) -> Candidate:
         place = device, epoch, wrapped
         candidate = self._cache.get(place)
         if candidate is None:
-            ck = _ratchet(self._vault.unwrap(wrapped, chain_label(eui, base)), epoch - base)
+            label = _rekey_label(eui, base) if rekeyed else chain_label(eui, base)
+            ck = _ratchet(self._vault.unwrap(wrapped, label)[:CHAIN_KEY_LEN], epoch - base)
             candidate = self._cache[place] = Candidate(eui, epoch, keys.epoch_keys(ck, eui))
             if len(self._cache) > CACHED_KEYS_MAX:
                 self._cache.popitem(last=False)
@@ -172,19 +193,34 @@ class Chains:
             self._cache.move_to_end(place)
         return candidate
 
-    def advance(self, device: int, epoch: int) -> bool:
+    def advance(self, device: int, epoch: int, *, rekeyed: bool = False) -> bool:
         """Go on to the epoch that a frame of the device was opened in; False if the chain stands there or beyond.
 
-        CK of the epoch before is kept for one epoch period, for what was still queued; all older ones are gone.
+        CK of the epoch before is kept for one epoch period, for what was still queued; all older ones are gone. So is
+        the other chain, while a rekey was not decided.
+
+        Args:
+            rekeyed: the frame was opened with the chain that a rekey begins.
         """
-        chain = DeviceChain.objects.select_for_update(of=("self",)).select_related("device").get(device_id=device)
-        steps = epoch - chain.newest_epoch
-        if steps <= 0:
+        chain = self._locked(device)
+        if chain is None or epoch <= chain.newest_epoch or (rekeyed and chain.rekeyed_wrapped is None):
             return False
+        steps = epoch - chain.newest_epoch
         eui = bytes(chain.device.eui)
         ck = self._vault.unwrap(chain.ck_wrapped, chain_label(eui, chain.newest_epoch))
-        previous_ck = _ratchet(ck, steps - 1)
-        ck = _ratchet(previous_ck, 1)
+        if rekeyed and chain.rekeyed_wrapped is not None:
+            label = _rekey_label(eui, chain.newest_epoch + 1)
+            first = self._vault.unwrap(chain.rekeyed_wrapped, label)[:CHAIN_KEY_LEN]
+            previous_ck = ck if steps == 1 else _ratchet(first, steps - 2)
+            ck = _ratchet(first, steps - 1)
+        else:
+            previous_ck = _ratchet(ck, steps - 1)
+            ck = _ratchet(previous_ck, 1)
+        if chain.rekeyed_wrapped is not None:
+            rows = EpochKey.objects.filter(device_id=device, epoch__gt=chain.newest_epoch)
+            rows.filter(rekeyed=not rekeyed).delete()
+            rows.filter(rekeyed=True).update(rekeyed=False)
+            chain.rekeyed_wrapped = None
         chain.newest_epoch = epoch
         chain.ck_wrapped = self._vault.wrap(ck, chain_label(eui, epoch))
         chain.previous_ck_wrapped = self._vault.wrap(previous_ck, chain_label(eui, epoch - 1))
@@ -202,24 +238,65 @@ class Chains:
             EpochKey.objects.filter(
                 device_id=device, epoch__in=(epoch - 1, epoch), downlink_ctr__lt=DOWNLINK_CTR_AFTER_LOSS
             ).update(downlink_ctr=DOWNLINK_CTR_AFTER_LOSS)
-        self._tell("device_epoch_changed", eui, epoch=epoch, epochs_skipped=steps - 1)
+        event = "device_rekeyed" if rekeyed else "device_epoch_changed"
+        self._tell(event, eui, epoch=epoch, epochs_skipped=steps - 1)
         return True
+
+    def _locked(self, device: int) -> DeviceChain | None:
+        """None: the device is over, and its keys are destroyed."""
+        rows = DeviceChain.objects.select_for_update(of=("self",)).select_related("device")
+        return rows.filter(device_id=device).first()
+
+    def expect_rekey(self, device: int, epoch: int, r: bytes) -> bool:
+        """Be ready for frames of the chain that a rekey in this epoch begins; call it before the command is sealed.
+
+        Returns:
+            False if it must not be sent now: the chain does not stand in this epoch, or another one was sent in it.
+        """
+        chain = self._locked(device)
+        if chain is None or chain.newest_epoch != epoch or epoch >= EPOCH_MAX:
+            return False
+        eui = bytes(chain.device.eui)
+        if chain.rekeyed_wrapped is not None:
+            return self._random_part(chain) == r
+        ck = keys.rekey(self._vault.unwrap(chain.ck_wrapped, chain_label(eui, epoch)), r)
+        chain.rekeyed_wrapped = self._vault.wrap(ck + r, _rekey_label(eui, epoch + 1))
+        chain.save(update_fields=["rekeyed_wrapped"])
+        rows = []
+        for ahead in range(epoch + 1, min(epoch + EPOCHS_WITHOUT_CONTACT, EPOCH_MAX) + 1):
+            rows.append(_epoch_row(device, ahead, keys.epoch_keys(ck, eui).did, rekeyed=True))
+            ck = _ratchet(ck, 1)
+        EpochKey.objects.bulk_create(rows)
+        return True
+
+    def expected_rekey(self, device: int) -> bytes | None:
+        """The random part of the rekey that was sent in the device's newest epoch and is not decided, if there is one.
+
+        In one epoch there is one only: the device may have carried it out, so another would begin a third chain.
+        """
+        chain = self._locked(device)
+        return None if chain is None or chain.rekeyed_wrapped is None else self._random_part(chain)
+
+    def _random_part(self, chain: DeviceChain) -> bytes:
+        label = _rekey_label(bytes(chain.device.eui), chain.newest_epoch + 1)
+        assert chain.rekeyed_wrapped is not None
+        return self._vault.unwrap(chain.rekeyed_wrapped, label)[CHAIN_KEY_LEN:]
 
     def count_failures(self, failed: Sequence[Key]) -> None:
         """Add one failed opening for each mention of a key that was tried."""
-        counts = Counter(key.number for key in failed)
-        tried = {key.number: key for key in failed}
+        counts = Counter((*key.number, key.rekeyed) for key in failed)
+        tried = {(*key.number, key.rekeyed): key for key in failed}
         if not tried:
             return
         # a hello may have tried a key that has no row yet
         EpochKey.objects.bulk_create(
-            (_epoch_row(*number, key.candidate.keys.did) for number, key in tried.items()),
+            (_epoch_row(*key.number, key.candidate.keys.did, rekeyed=key.rekeyed) for key in tried.values()),
             ignore_conflicts=True,
         )
         with connection.cursor() as cursor:
             cursor.executemany(
                 f"UPDATE {EpochKey._meta.db_table} SET failures = failures + %s"  # noqa: S608 no input in it
-                " WHERE device_id = %s AND epoch = %s",
+                " WHERE device_id = %s AND epoch = %s AND rekeyed = %s",
                 [(count, *number) for number, count in sorted(counts.items())],
             )
         for number, key in tried.items():
@@ -242,6 +319,7 @@ class Chains:
         rows = EpochKey.objects.select_for_update().filter(
             device_id__in={device for device, _ in wanted},
             epoch__in={epoch for _, epoch in wanted},
+            rekeyed=False,
             downlink_ctr__lte=CTR_MAX,
         )
         taken = {
@@ -272,11 +350,16 @@ def _ratchet(ck: bytes, steps: int) -> bytes:
     return ck
 
 
-def _epoch_row(device: int, epoch: int, did: bytes) -> EpochKey:
-    return EpochKey(device_id=device, epoch=epoch, epoch_bits=epoch & EPOCH_BITS_MASK, did=did)
+def _epoch_row(device: int, epoch: int, did: bytes, *, rekeyed: bool = False) -> EpochKey:
+    return EpochKey(device_id=device, epoch=epoch, epoch_bits=epoch & EPOCH_BITS_MASK, did=did, rekeyed=rekeyed)
 
 
-def _row_ahead(chain: DeviceChain, epoch: int) -> tuple[Any, ...]:
+def _rekey_label(eui: bytes, epoch: int) -> bytes:
+    """`aad` of the wrapped CK[epoch] that a rekey begins, and its random part."""
+    return b"rekey" + chain_label(eui, epoch)
+
+
+def _row_ahead(chain: DeviceChain, epoch: int, *, rekeyed: bool = False) -> tuple[Any, ...]:
     """The columns of an epoch that has no row."""
     device = chain.device
     return (
@@ -293,4 +376,6 @@ def _row_ahead(chain: DeviceChain, epoch: int) -> tuple[Any, ...]:
         chain.ck_wrapped,
         chain.previous_ck_wrapped,
         chain.previous_until,
+        rekeyed,
+        chain.rekeyed_wrapped,
     )

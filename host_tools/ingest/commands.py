@@ -5,7 +5,8 @@ What is guaranteed. A command is sent until its receipt comes: not sooner than `
 frame leaves; a worker that dies in between has spent one of the tries, and no counter is ever used twice. Two workers
 take turns at a device's commands by row locks (SQLite: one writer at all), so one command never leaves twice within
 `REPEAT_S`. A device may still get it more than once, when its receipt is lost: commands are such that the second time
-changes nothing.
+changes nothing. A rekey is one too: it is taken in the epoch only that it was sent in (see `chains`), and the first
+frame of the new epoch is as good as its receipt.
 
 A receipt counts for the device that sealed it, and for the sending whose counter it names: in the receipt's epoch or,
 since an epoch may begin in between, the one before. If both would fit, it says nothing, and the command is repeated.
@@ -25,7 +26,7 @@ from host_tools.ingest.models import Command, Contact
 from host_tools.ingest.observer import Ended
 from provisioning.registry import audit
 from provisioning.registry.vault import Vault, VaultError
-from sealwire.messages import CONFIGURE, REPORT, RESULT_DONE, UPDATE
+from sealwire.messages import CONFIGURE, REKEY, REPORT, RESULT_DONE, RETIRE, UPDATE
 from sealwire.names import DOWNLINK_NAMES
 
 REPEAT_S = 60.0
@@ -35,8 +36,8 @@ SYNC_FIRST_S = 3600.0
 OPEN_MAX = 16  # a device
 KEPT_MAX = 32  # that ended, a device
 ROWS_A_STATEMENT = 500
-# Others need more than a receipt: keys that change on both sides, or a registry that must be told.
-KINDS = frozenset((CONFIGURE, UPDATE, REPORT))
+# rekey and retire are queued by `lifecycle` only: keys change on both sides, and the registry must be told
+KINDS = frozenset((CONFIGURE, UPDATE, REPORT, REKEY, RETIRE))
 # of these, a new one takes the place of one that was not carried out yet
 _REPLACE = frozenset((UPDATE, REPORT))
 _OPEN = (Command.State.QUEUED, Command.State.SENT)
@@ -148,7 +149,7 @@ class Commands:
         ended: list[Ended] = []
         for row in waiting.select_for_update(of=("self",)).select_related("device").order_by("device_id", "pk"):
             if row.tries >= TRIES_MAX:
-                ended.append(Ended(row.pk, row.device_id, bytes(row.device.eui), None))
+                ended.append(Ended(row.pk, row.device_id, bytes(row.device.eui), None, row.kind))
             elif _may_follow(contacts.get(row.device_id), row, now_ms):
                 found[row.device_id].append(row)
         _end([one.command for one in ended], Command.State.FAILED, now_ms)
@@ -206,13 +207,25 @@ class Commands:
                 ended.append(self._settled(row, RESULT_DONE))
         return ended
 
+    def rekeyed(self, devices: Collection[int]) -> list[Ended]:
+        """Note that these devices carried out the rekey that they were sent; whatever becomes of the receipt.
+
+        Returns:
+            The commands that ended by it.
+        """
+        if not devices:
+            return []
+        rows = Command.objects.select_for_update(of=("self",)).select_related("device")
+        sent = rows.filter(device_id__in=devices, kind=REKEY, result=None, tries__gt=0).order_by("pk")
+        return [self._settled(row, RESULT_DONE) for row in sent]
+
     def _settled(self, row: Command, code: int) -> Ended:
         row.result = code
         if row.state != Command.State.SUPERSEDED or code == RESULT_DONE:
             row.state = Command.State.DONE if code == RESULT_DONE else Command.State.FAILED
         row.ended_at_ms = row.ended_at_ms or self._now_ms()
         row.save(update_fields=["result", "state", "ended_at_ms"])
-        return Ended(row.pk, row.device_id, bytes(row.device.eui), code)
+        return Ended(row.pk, row.device_id, bytes(row.device.eui), code, row.kind)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

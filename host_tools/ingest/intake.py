@@ -23,10 +23,12 @@ from host_tools.ingest.chains import Chains, Found, Key
 from host_tools.ingest.commands import Commands
 from host_tools.ingest.decode import Message, MessageError, Receipt, Status, UpdateReport, decode
 from host_tools.ingest.hellos import HelloLimit
+from host_tools.ingest.lifecycle import Lifecycle
 from host_tools.ingest.models import Frame
 from host_tools.ingest.observer import Ended, Observer, Told
 from host_tools.ingest.refusals import Reason, Refused
 from host_tools.ingest.unseal import Opened, open_uplink, parse
+from provisioning.registry.models import Device
 from provisioning.registry.vault import Vault
 from sealwire.frame import KIND_HELLO
 from sealwire.keys import FAILED_OPENINGS_MAX
@@ -106,6 +108,7 @@ class Intake:
         self.chains = Chains(vault, clock)
         self._payloads = store.Payloads(vault)
         self._commands = Commands(vault, clock)
+        self._lifecycle = Lifecycle(vault, clock)
         self._answers = Answers(self.chains, self._commands, clock, newest_release)
         self._clock = clock
         self._observers = observers
@@ -127,12 +130,20 @@ class Intake:
             new = store.insert(one.row for one in genuine)
             first = self._sort_out(genuine, new, outcome)
             self.chains.count_failures(failed)
-            for device, epoch in _newest_epochs(first):
-                self.chains.advance(device, epoch)
+            rekeyed = [
+                device
+                for device, epoch, is_rekeyed in _newest_epochs(first)
+                if self.chains.advance(device, epoch, rekeyed=is_rekeyed) and is_rekeyed
+            ]
+            self._lifecycle.heard({one.row.device for one in first if one.key.state == Device.State.ENROLLED})
             newest = {one.row.device: one.row for one in sorted(first, key=lambda one: one.row.received_at_ms)}
             store.note_heard(newest.values())
-            told, ended = self._follow(first)
+            ended = self._commands.rekeyed(rekeyed)
+            told, settled = self._follow(first)
+            ended += settled
             given = self._answers.give(genuine, new)
+            # after the answer: the receipt of who is retired is acknowledged with the key that is destroyed here
+            self._lifecycle.follow(ended)
             self._tell_observers(told, ended + given.ended)
             counted = Counter(refusal.reason.value for refusal in outcome.refused)
             counted.update(one.fault for one in outcome.stored if one.fault)
@@ -302,10 +313,10 @@ def _allowed(found: Found, heard: Heard, failures: Mapping[tuple[int, int], int]
     ]
 
 
-def _newest_epochs(genuine: Iterable[Genuine]) -> list[tuple[int, int]]:
-    """(device, epoch) of the devices that went on to an epoch that the server does not stand in yet."""
-    epochs: dict[int, int] = {}
+def _newest_epochs(genuine: Iterable[Genuine]) -> list[tuple[int, int, bool]]:
+    """(device, epoch, whether by a rekey) of the devices that went on to one that the server does not stand in yet."""
+    epochs: dict[int, tuple[int, bool]] = {}
     for one in genuine:
-        if one.row.epoch > max(one.key.newest_epoch, epochs.get(one.row.device, 0)):
-            epochs[one.row.device] = one.row.epoch
-    return sorted(epochs.items())
+        if one.row.epoch > max(one.key.newest_epoch, epochs.get(one.row.device, (0, False))[0]):
+            epochs[one.row.device] = one.row.epoch, one.key.rekeyed
+    return sorted((device, *reached) for device, reached in epochs.items())

@@ -36,12 +36,14 @@ class Ended:
         command: its primary key.
         device: of the device that it was for.
         code: the receipt's; None when it was sent as often as is allowed and no receipt came.
+        kind: type of the downlink message.
     """
 
     command: int
     device: int
     eui: bytes
     code: int | None
+    kind: int = 0
 
 
 class Observer(Protocol):

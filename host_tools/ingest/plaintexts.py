@@ -11,7 +11,8 @@ import cbor2
 from host_tools.gateway.envelope import Uplink
 from sealwire import settings
 from sealwire.frame import FRAME_MAX, OVERHEAD
-from sealwire.messages import CONFIGURE, REPORT, UPDATE
+from sealwire.keys import REKEY_LEN
+from sealwire.messages import CONFIGURE, REKEY, REPORT, RETIRE, UPDATE
 from sealwire.radio import EU868_FRAME_MAX
 from sealwire.update import URL_MAX
 
@@ -57,6 +58,23 @@ def configure(values: Mapping[int, int]) -> bytes:
 def report() -> bytes:
     """Send a status."""
     return _sequence(REPORT)
+
+
+def rekey(r: bytes) -> bytes:
+    """Begin the next epoch with these 16 random bytes."""
+    if len(r) != REKEY_LEN:
+        raise ValueError(f"a rekey's random part has {REKEY_LEN} bytes, not {len(r)}")
+    return _sequence(REKEY, r)
+
+
+def rekey_random(plaintext: bytes) -> bytes:
+    """The random part of a rekey that `rekey` made."""
+    return plaintext[-REKEY_LEN:]
+
+
+def retire() -> bytes:
+    """Say so in a receipt, then erase keys and queue."""
+    return _sequence(RETIRE)
 
 
 def answer_max(uplink: Uplink | None) -> int:
