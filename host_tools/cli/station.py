@@ -10,7 +10,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from host_tools.cli import CommandFailed
+from host_tools.cli import CommandFailed, station_firmware, station_secure
 from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
 from host_tools.cli.station_display import Display
 from host_tools.cli.station_setup import Settings, known, lanes, read_tickets, setup
