@@ -34,15 +34,16 @@ def group(keep: Path | None, boards: int, speed: float, seed: int, app: Path | N
     console = Console(stderr=as_json)
     with ExitStack() as stack:
         directory = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealband-demo-")))
-        summary = Demo(directory, console, boards=boards, speed=speed, seed=seed, app=app).run()
+        summary = Demo(
+            directory, console, boards=boards, speed=speed, seed=seed, app=app, people=keep is not None
+        ).run()
     if as_json:
         print_json(dataclasses.asdict(summary))
     else:
         print_summary(summary, console)
         if keep:
-            console.print(
-                f"   {keep} has everything: registry.db, keys, journal, boards", highlight=False, markup=False
-            )
+            left = "registry.db, keys, journal, boards; viewer.token and auditor.token let you look"
+            console.print(f"   {keep} has everything: {left}", highlight=False, markup=False)
     sys.stdout.flush()
 
 

@@ -21,6 +21,7 @@ from rich.live import Live
 from rich.table import Table
 
 from host_tools.demo import updates
+from host_tools.demo.people import leave_tokens
 from host_tools.demo.updates import DemoFailed
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether import EtherClient, Transmission
@@ -85,6 +86,7 @@ class Demo:
         speed: virtual seconds a real second.
         seed: makes it repeatable, as far as two processes on a busy computer are.
         app: an application in place of the example.
+        people: leave operators, and tokens of theirs in the directory.
     """
 
     def __init__(
@@ -96,7 +98,9 @@ class Demo:
         speed: float = SPEED,
         seed: int = 1,
         app: Path | None = None,
+        people: bool = False,
     ) -> None:
+        self._people = people
         self._directory = directory
         self._console = console
         self._count = boards
@@ -147,6 +151,8 @@ class Demo:
             summary.releases = self._releases()
             self._measure(site, summary)
             summary.virtual_s = self._clock.now() - started
+            if self._people:
+                leave_tokens(site.vault, self._directory)
         summary.real_s = time.monotonic() - begun
         return summary
 

@@ -214,15 +214,20 @@ def test_demo_leaves_no_process(demo: tuple[Path, dict, float]) -> None:
 
 
 def test_kept_data_can_be_read_and_exported(demo: tuple[Path, dict, float]) -> None:
-    where = ["--database", str(demo[0] / "registry.db"), "--key-file", str(demo[0] / "master.key")]
+    registry = ["--database", str(demo[0] / "registry.db"), "--key-file", str(demo[0] / "master.key")]
+    where = [*registry, "--operator", str(demo[0] / "viewer.token")]
     shown = sealband("readings", "show", *where, "--json")
     assert shown.returncode == 0, shown.stderr
     assert {reading["record"] for reading in json.loads(shown.stdout)} >= {"heart_rate", "skin_temperature"}
     for format_ in ("csv", "json", "senml"):
         exported = sealband("readings", "export", *where, "--format", format_)
         assert exported.returncode == 0 and "heart_rate" in exported.stdout
-    audited = sealband("registry", "audit", *where, "--json")
+    auditor = [*registry, "--operator", str(demo[0] / "auditor.token"), "--json"]
+    audited = sealband("audit", "verify", *auditor)
     assert audited.returncode == 0, audited.stderr
+    looked = json.loads(sealband("audit", "show", "--event", "sensitive_read", *auditor).stdout)
+    assert [row["actor"].split("/")[0] for row in looked] == ["operator:viewer"] * 4
+    assert sealband("registry", "devices", *registry).returncode == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
