@@ -1,5 +1,6 @@
 """Writes the device's `board.py` from a board definition. Pins go in by number, literally; nothing else does."""
 
+from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,16 +28,34 @@ def i2c():
     raise OSError(19)  # ENODEV
 """
 
+_PMU_BUS = """
+
+def _pmu():
+    # it has a bus of its own
+    import machine
+    from sealband.sensors.axp2101 import Axp2101
+
+    bus = PMU["i2c"]
+    scl, sda = machine.Pin(bus["scl"]), machine.Pin(bus["sda"])
+    return Axp2101(machine.I2C(bus["id"], scl=scl, sda=sda, freq=bus["freq_hz"]), PMU["address"])
+"""
+
 _PMU = """
+
+def _pmu():
+    from sealband.sensors.axp2101 import Axp2101
+
+    return Axp2101(i2c(), PMU["address"])
+"""
+
+_POWER = """
 
 def power():
     # the radio's supply, which is off after a cold start
-    from sealband.sensors.axp2101 import Axp2101
-
-    Axp2101(i2c(), PMU["address"]).rail(PMU["radio_rail"], PMU["radio_mv"])
+    _pmu().rail(PMU["radio_rail"], PMU["radio_mv"])
 """
 
-_NO_PMU = """
+_NO_POWER = """
 
 def power():
     # everything is fed from the start
@@ -47,9 +66,7 @@ _PMU_BATTERY = """
 
 def battery_adc():
     # the PMU's own ADC, which reads the cell
-    from sealband.sensors.axp2101 import Axp2101
-
-    return Axp2101(i2c(), PMU["address"])
+    return _pmu()
 """
 
 _BATTERY = """
@@ -58,6 +75,16 @@ def battery_adc():
     # the ADC behind the cell's divider; 11 dB: up to about 3.1 V at the pin
     import machine
 
+    return machine.ADC(machine.Pin(BATTERY["adc"]), atten=machine.ADC.ATTN_11DB)
+"""
+
+_SWITCHED_BATTERY = """
+
+def battery_adc():
+    # the ADC behind the cell's divider, which is switched on first; 11 dB: up to about 3.1 V at the pin
+    import machine
+
+    machine.Pin(BATTERY["enable"], machine.Pin.OUT, value=not BATTERY["enable_low"])
     return machine.ADC(machine.Pin(BATTERY["adc"]), atten=machine.ADC.ATTN_11DB)
 """
 
@@ -75,23 +102,34 @@ def board_module(board: "Board") -> str:
         ("MODEL", board.model),
         ("VENDOR", board.vendor),
         ("CHIP", board.chip),
-        ("RADIO", _fields(board.radio)),
-        ("I2C", _fields(board.i2c)),
-        ("PMU", _fields(board.pmu)),
-        ("BATTERY", _fields(board.battery)),
+        ("RADIO", _plain(board.radio)),
+        ("I2C", _plain(board.i2c)),
+        ("PMU", _plain(board.pmu)),
+        ("BATTERY", _plain(board.battery)),
+        ("MODEM", _plain(board.modem)),
+        ("GNSS", _plain(board.gnss)),
         ("PARTS", {part.part: part.address for part in board.parts}),
     ]
     head = f"# Made from boards/{board.name}/board.toml; change it there.\n"
     body = "".join(f"{name} = {value!r}\n" for name, value in values)
-    i2c = _I2C if board.i2c else _NO_I2C
-    power = _PMU if board.pmu else _NO_PMU
-    battery = _NO_BATTERY
-    if board.battery:
-        battery = _PMU_BATTERY if board.battery.adc is None else _BATTERY
-    return head + body + i2c + power + battery
+    functions = [_I2C if board.i2c else _NO_I2C]
+    if board.pmu:
+        functions.append(_PMU_BUS if board.pmu.i2c else _PMU)
+    functions.append(_POWER if board.pmu and board.pmu.radio_rail else _NO_POWER)
+    functions.append(_battery(board))
+    return head + body + "".join(functions)
 
 
-def _fields(section: object) -> dict[str, Any] | None:
-    if section is None:
-        return None
-    return {name: value for name, value in vars(section).items() if value is not None}
+def _battery(board: "Board") -> str:
+    if board.battery is None:
+        return _NO_BATTERY
+    if board.battery.adc is None:
+        return _PMU_BATTERY
+    return _BATTERY if board.battery.enable is None else _SWITCHED_BATTERY
+
+
+def _plain(value: Any) -> Any:
+    """Sections as dicts, without what is None."""
+    if is_dataclass(value):
+        return {name: _plain(inner) for name, inner in vars(value).items() if inner is not None}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -55,6 +55,15 @@ class Table:
         """A whole number from low to high, or None where the key is absent."""
         return self.integer(key, low, high) if self.has(key) else None
 
+    def integers(self, key: str) -> tuple[int, ...]:
+        """Whole numbers in rising order, each once; none where the key is absent."""
+        value = self._left.pop(key, [])
+        if not isinstance(value, list) or any(type(item) is not int for item in value):
+            raise self.error(key, "must be an array of integers")
+        if value != sorted(set(value)):
+            raise self.error(key, "must be in rising order, each once")
+        return tuple(value)
+
     def has(self, key: str) -> bool:
         """Whether the key is there and was not taken yet."""
         return key in self._left

@@ -11,7 +11,7 @@ from functools import reduce
 from operator import xor
 
 MAGIC = 0xE9
-# boards.chips.PINS has the same names
+# boards.chips.CHIPS has the same names
 CHIP_IDS = {"esp32": 0, "esp32s3": 9}
 SEGMENTS_MAX = 16
 _HEADER = struct.Struct("<BBBBIB3sHBHH4sB")
