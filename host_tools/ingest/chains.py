@@ -14,30 +14,35 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from django.db import connection
 from django.db.models import F
 
+from host_tools.ingest import dated
 from host_tools.ingest.refusals import Reason
 from host_tools.ingest.unseal import Candidate
 from provisioning import keys
 from provisioning.registry import audit
+from provisioning.registry import restored as restores
 from provisioning.registry.devices import HEARD
 from provisioning.registry.models import DeviceChain, EpochKey
 from provisioning.registry.vault import Vault, VaultError, chain_label
-from sealwire.frame import CTR_MAX, EPOCH_BITS_MASK, EPOCH_MAX
+from sealwire.frame import EPOCH_BITS_MASK, EPOCH_MAX
 from sealwire.keys import CHAIN_KEY_LEN, EPOCH_PERIOD_S, EPOCHS_WITHOUT_CONTACT, FAILED_OPENINGS_MAX
 
 CACHED_KEYS_MAX = 16384
 # How far ahead a hello may be. A device that is further than the candidates reach talks to a server that lost its
 # state, as one does that was restored from a backup; the bound keeps an unauthenticated hello cheap.
 HELLO_EPOCHS_AHEAD = 64
-# Such a server has forgotten which downlink counters it used in the device's epoch, so it goes on far above them.
-DOWNLINK_CTR_AFTER_LOSS = 0x8000
+# Such a server has forgotten which downlink counters it used in the device's epoch. If it was restored by the command
+# for that it knows (dated.py); if a file was just put back it can't, and going on far above them is the best it can do.
+DOWNLINK_CTR_AFTER_LOSS = 0x2000
 # The counters above are for answers to new frames: whoever replays an old one for days, while its device is silent,
 # must not use up what the device's return will need.
-REPEATS_CTR_MAX = 0xBFFF
+REPEATS_CTR_MAX = 0x2FFF
+COUNTED_MAX = dated.DATED_FIRST - 1
 
 _COLUMNS = (
     "pk",
@@ -107,6 +112,11 @@ class Chains:
         self._clock = clock
         self._cache: OrderedDict[tuple[int, int, bytes], Candidate] = OrderedDict()
 
+    @cached_property
+    def _restored_at(self) -> float | None:
+        # a registry is restored into a new database, never under a process that runs
+        return restores.restored_at()
+
     def check(self) -> None:
         """Raise VaultError if the vault's master key is not the one that the chains are wrapped under."""
         row = DeviceChain.objects.values_list("device__eui", "newest_epoch", "ck_wrapped").first()
@@ -157,7 +167,7 @@ class Chains:
         if state not in HEARD or newest is None:
             found.reason = Reason.DEVICE_NOT_ACTIVE
             return
-        if epoch > newest + HELLO_EPOCHS_AHEAD:
+        if epoch > newest + (HELLO_EPOCHS_AHEAD if self._restored_at is None else dated.HELLO_EPOCHS_AHEAD):
             return
         base = newest
         if rekeyed:
@@ -316,19 +326,63 @@ class Chains:
         wanted = set(numbers)
         if not wanted:
             return {}
+        known = self._known_from(device for device, _ in wanted)
         rows = EpochKey.objects.select_for_update().filter(
             device_id__in={device for device, _ in wanted},
             epoch__in={epoch for _, epoch in wanted},
             rekeyed=False,
-            downlink_ctr__lte=CTR_MAX,
         )
-        taken = {
-            pk: (device, epoch, ctr)
-            for pk, device, epoch, ctr in rows.order_by("pk").values_list("pk", "device_id", "epoch", "downlink_ctr")
-            if (device, epoch) in wanted and (ctr <= REPEATS_CTR_MAX or (device, epoch) not in repeated)
-        }
-        EpochKey.objects.filter(pk__in=taken).update(downlink_ctr=F("downlink_ctr") + 1)
-        return {(device, epoch): ctr for device, epoch, ctr in taken.values()}
+        taken: dict[tuple[int, int], int] = {}
+        counted: list[int] = []
+        jumped: list[tuple[int, int]] = []
+        for pk, *number, following in rows.order_by("pk").values_list("pk", "device_id", "epoch", "downlink_ctr"):
+            device, epoch = number
+            if (device, epoch) not in wanted:
+                continue
+            again = (device, epoch) in repeated
+            if self._restored_at is None or known.get(device, epoch + 1) <= epoch:
+                ctr = following if following <= (REPEATS_CTR_MAX if again else COUNTED_MAX) else None
+            else:
+                ctr = dated.take(following, self._clock(), self._restored_at, again)
+            if ctr is None:
+                continue
+            taken[device, epoch] = ctr
+            if ctr == following:
+                counted.append(pk)
+            else:
+                jumped.append((pk, ctr + 1))
+        EpochKey.objects.filter(pk__in=counted).update(downlink_ctr=F("downlink_ctr") + 1)
+        for pk, following in jumped:
+            EpochKey.objects.filter(pk=pk).update(downlink_ctr=following)
+        return taken
+
+    def _known_from(self, devices: Iterable[int]) -> dict[int, int]:
+        """By device, the first epoch in which a restored server has sent all that was ever sent."""
+        if self._restored_at is None:
+            return {}
+        rows = DeviceChain.objects.filter(device_id__in=set(devices), downlink_from_epoch__gt=0)
+        return dict(rows.values_list("device_id", "downlink_from_epoch"))
+
+    def unproven(self, devices: Iterable[int]) -> set[int]:
+        """Those of the devices that must be asked for a receipt, for the registry was restored; see dated.py."""
+        if self._restored_at is None:
+            return set()
+        rows = DeviceChain.objects.filter(device_id__in=set(devices), downlink_from_epoch=0)
+        return set(rows.values_list("device_id", flat=True))
+
+    def prove(self, receipts: Iterable[tuple[int, int, int]]) -> None:
+        """Follow receipts after a restore; see dated.py.
+
+        Args:
+            receipts: (device, epoch of the receipt's own frame, downlink counter that it names).
+        """
+        if self._restored_at is None:
+            return
+        for device, epoch, ctr in receipts:
+            if dated.proves(ctr, self._restored_at):
+                DeviceChain.objects.filter(device_id=device, downlink_from_epoch=0).update(
+                    downlink_from_epoch=epoch + 1
+                )
 
     def forget_expired(self) -> int:
         """Erase the keys of epochs whose time is over; how many. Their rows stay: a late frame gets its reason."""

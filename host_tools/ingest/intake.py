@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from django.db import InterfaceError, OperationalError, transaction
 
 from host_tools.gateway.envelope import EnvelopeError, Uplink
-from host_tools.ingest import store, sync
+from host_tools.ingest import probes, store, sync
 from host_tools.ingest.answers import ANSWER_AGAIN_S as ANSWER_AGAIN_S
 from host_tools.ingest.answers import Answers
 from host_tools.ingest.arrivals import Arrival, Genuine, Heard
@@ -144,6 +144,7 @@ class Intake:
             given = self._answers.give(genuine, new)
             # after the answer: the receipt of who is retired is acknowledged with the key that is destroyed here
             self._lifecycle.follow(ended)
+            probes.ask(self._commands, self.chains.unproven(given.synced))
             self._tell_observers(told, ended + given.ended)
             counted = Counter(refusal.reason.value for refusal in outcome.refused)
             counted.update(one.fault for one in outcome.stored if one.fault)
@@ -269,6 +270,7 @@ class Intake:
                 receipts.append((row.device, row.epoch, message.downlink_ctr, message.code))
             elif isinstance(message, Status | UpdateReport):
                 told.append(Told(row.device, one.key.candidate.eui, row.epoch, row.ctr, message))
+        self.chains.prove((device, epoch, ctr) for device, epoch, ctr, _ in receipts)
         statuses = {one.device: one.message.fields for one in told if isinstance(one.message, Status)}
         store.note_releases(
             {device: fields[STATUS_RELEASE] for device, fields in statuses.items() if STATUS_RELEASE in fields}

@@ -64,7 +64,7 @@ def create_vault(master: Master | str | Path | None) -> Vault:
         if row or AuditEvent.objects.exists() or Batch.objects.exists() or Device.objects.exists():
             return Vault(_unwrapped(row, master))
         key = os.urandom(MASTER_KEY_LEN)
-        _store(key, master, time.time)
+        wrap_anew(key, master)
     return Vault(key)
 
 
@@ -83,17 +83,12 @@ def rotate(
         )
     with transaction.atomic():
         key = _unwrapped(DataKey.objects.select_for_update().filter(id=ROW).first(), old)
-        _store(key, new, clock)
+        wrap_anew(key, new, clock)
         audit.append(
             Vault(key), "key_rotated", subject="master key", actor=actor, clock=clock, old=old.name, new=new.name
         )
     _leave_no_trace()
     return old.name, new.name
-
-
-def rewrap(key: bytes, master: Master, clock: Callable[[], float] = time.time) -> None:
-    """Wrap what is known to be the database's data key under this master key, in the caller's transaction."""
-    _store(key, master, clock)
 
 
 def needed() -> str:
@@ -102,9 +97,9 @@ def needed() -> str:
     return row.master if row else ""
 
 
-def fingerprint(key: bytes) -> str:
+def fingerprint(vault: Vault) -> str:
     """16 hex digits that tell data keys apart and say nothing of them."""
-    return Vault(key).subkey(b"sealband/1 data key name")[:8].hex()
+    return vault.subkey(b"sealband/1 data key name")[:8].hex()
 
 
 def _opened(master: Master | str | Path | None) -> Master:
@@ -136,7 +131,8 @@ def _unwrapped(row: DataKey | None, master: Master) -> bytes:
     return key
 
 
-def _store(key: bytes, master: Master, clock: Callable[[], float]) -> None:
+def wrap_anew(key: bytes, master: Master, clock: Callable[[], float] = time.time) -> None:
+    """Wrap what is known to be the database's data key under this master key, in the caller's transaction."""
     wrapped = master.wrap(key)
     if not hmac.compare_digest(master.unwrap(wrapped), key):  # a token that does not give back what it was given
         raise MasterKeyRefused(f"{master.name!r} does not open what it wrapped", "use another key")

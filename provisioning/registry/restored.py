@@ -1,0 +1,28 @@
+"""The mark that the connected registry was restored from a backup: the audit trail has it, and nothing else.
+
+In such a registry a device's `downlink_from_epoch` of 0 means that no epoch is known yet in which nothing was sent
+before; any other value is the first such epoch. So what is imported again after a restore is judged with the same care.
+"""
+
+import time
+from collections.abc import Callable
+
+from provisioning.registry import audit
+from provisioning.registry.models import AuditEvent, DeviceChain
+from provisioning.registry.vault import Vault
+
+EVENT = "sys_restore"
+
+
+def mark(
+    vault: Vault, *, actor: str = "system", clock: Callable[[], float] = time.time, **details: audit.Detail
+) -> None:
+    """Note that it was restored just now, in the caller's transaction."""
+    DeviceChain.objects.update(downlink_from_epoch=0)
+    audit.append(vault, EVENT, subject="registry", actor=actor, clock=clock, **details)
+
+
+def restored_at() -> float | None:
+    """When it was restored last, Unix seconds; None if it never was."""
+    at_ms = AuditEvent.objects.filter(event=EVENT).order_by("-sequence").values_list("at_ms", flat=True).first()
+    return None if at_ms is None else at_ms / 1000
