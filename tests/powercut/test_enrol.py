@@ -64,6 +64,10 @@ def enrolled(world):
 
 
 def check(world):
+    where = store.Store(world.nvs)
+    held = where.load(store.IDENTITY)
+    if held is not None and not held[1]:
+        assert where.load(store.CLAIM) is not None, "a whole identity without a claim secret"
     enrolled(world)
     # a record that got out is the only one that ever does
     assert all(record == world.air[0] for record in world.air), "two records for one ticket"
@@ -71,6 +75,7 @@ def check(world):
     row = cbor.decode(cose.verify1(cbor.decode(cbor.decode(record).value[2])[3], record))
     root = keys.root_key(_secrets[row[3]], keys.transcript(*row[1:7]))
     assert row[7] == keys.confirm(root, keys.transcript(*row[1:7]))
+    assert store.Store(world.nvs).load(store.CLAIM) == keys.claim(root), "the claim secret is of another root key"
     chain = Chain.load(store.Store(world.nvs))
     assert chain.eui == EUI and chain.epoch == 0
     assert chain.keys() == keys.epoch_keys(root, EUI), "the record is of another root key"
@@ -137,5 +142,27 @@ def test_a_sweep_over_an_enrolment_that_hands_out_the_record_too_early_fails():
             sweep(World(), careless, check)
         except AssertionError as error:
             assert "two records" in str(error)
+            return
+    raise AssertionError("the sweep found nothing")
+
+
+def test_a_sweep_over_an_enrolment_that_forgets_the_key_before_the_claim_fails():
+    def careless(world):
+        where = store.Store(world.nvs)
+        if where.load(store.IDENTITY) is None:
+            held = enrol._make(TICKET, TICKET_PUB, NONCE, EUI, "virtual-wearable", _nonce)
+            where.save(store.IDENTITY, enrol._pack(*held))
+        held = enrol._load(where)
+        if held[0]:
+            root = enrol._root(held[0], enrol._payload(held[1]))
+            Chain.create(where, EUI, root, 5)
+            where.save(store.IDENTITY, enrol._pack(b"", held[1]), scrub=True)
+            where.save(store.CLAIM, keys.claim(root))
+
+    with Quick():
+        try:
+            sweep(World(), careless, check)
+        except AssertionError as error:
+            assert "without a claim secret" in str(error)
             return
     raise AssertionError("the sweep found nothing")
