@@ -51,6 +51,15 @@ def database_option(command: _Command) -> _Command:
     )(operator_option(command))
 
 
+def optional_database_option(command: _Command) -> _Command:
+    """Adds `--database` to what can be done without a registry, and `--operator`."""
+    return click.option(
+        "--database",
+        envvar="SEALBAND_DATABASE",
+        help=f"The registry, where there is one: it says who may, and notes it. Default: {DEFAULT_DATABASE}, if there.",
+    )(operator_option(command))
+
+
 def key_file_option(command: _Command) -> _Command:
     """Adds `--key-file`, the master key's: a path, or a URI."""
     return click.option(

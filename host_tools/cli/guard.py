@@ -48,6 +48,19 @@ def enter(database: str, key_file: Path, action: str) -> Entered:
     return admit(connection.open_registry(database, key_file), database, action)
 
 
+def enter_if_at_hand(database: str | None, key_file: Path, action: str) -> Entered | None:
+    """The same where there may be no registry, as where releases are signed offline: None if there is none.
+
+    Raises:
+        CommandFailed: a registry is named, and is not there.
+    """
+    if database is None:
+        if not Path(connection.DEFAULT_DATABASE).is_file():
+            return None
+        database = connection.DEFAULT_DATABASE
+    return enter(database, key_file, action)
+
+
 def admit(vault: Vault, database: str, action: str) -> Entered:
     """The same for a registry that is open already."""
     from provisioning.operators import sessions

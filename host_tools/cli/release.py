@@ -19,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 import boards
 from host_tools.cli import CommandFailed
+from host_tools.cli.connection import key_file_option, optional_database_option
+from host_tools.cli.guard import enter_if_at_hand
 from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
 from host_tools.cli.release_signing import sign, verify
 from host_tools.cli.stop import stoppable
@@ -120,11 +122,36 @@ def build(
     show_default=True,
     help="From how many of the last releases there are to be patches.",
 )
+@optional_database_option
+@key_file_option
 @json_option
-def publish(directory: Path, folder: Path, trust_lists: tuple[Path, ...], last: int, as_json: bool) -> None:
-    """Put a signed release into DIRECTORY, as static files for any web server."""
+def publish(
+    directory: Path,
+    folder: Path,
+    trust_lists: tuple[Path, ...],
+    last: int,
+    database: str | None,
+    key_file: Path,
+    as_json: bool,
+) -> None:
+    """Put a signed release into DIRECTORY, as static files for any web server.
+
+    Needs no registry; where one is at hand, it asks who may.
+    """
+    entered = enter_if_at_hand(database, key_file, "release.publish")
     lists = [files.read(path, TRUST_MAX) for path in trust_lists]
     done = repository.publish(directory, folder, lists, now_s=int(time.time()) - EPOCH_2025, keep=last)
+    if entered:
+        from provisioning.registry import audit
+
+        audit.append(
+            entered.vault,
+            "ota_published",
+            subject=done.parsed.manifest_digest.hex(),
+            actor=entered.actor,
+            sequence=done.parsed.release.sequence,
+            files=len(done.added),
+        )
     path = (done.folder / building.MANIFEST).relative_to(directory).as_posix()
     if as_json:
         print_json(

@@ -9,6 +9,8 @@ import rich_click as click
 
 import boards
 from host_tools.cli import CommandFailed
+from host_tools.cli.connection import key_file_option, optional_database_option
+from host_tools.cli.guard import enter_if_at_hand
 from host_tools.cli.output import json_option, print_json, remark
 from host_tools.cli.trust import confirm
 from host_tools.release import build, files, manifest
@@ -30,9 +32,21 @@ _image = click.option("--image", type=click.Path(path_type=Path), help="The imag
 )
 @_image
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@optional_database_option
+@key_file_option
 @json_option
-def sign(release: Path, key: str, previous: Path | None, image: Path | None, yes: bool, as_json: bool) -> None:
-    """Show a release, then add one signature to it."""
+def sign(
+    release: Path,
+    key: str,
+    previous: Path | None,
+    image: Path | None,
+    yes: bool,
+    database: str | None,
+    key_file: Path,
+    as_json: bool,
+) -> None:
+    """Show a release, then add one signature to it. Needs no registry; where one is at hand, it asks who may."""
+    entered = enter_if_at_hand(database, key_file, "release.sign")
     candidate = signing.open_release(release, image)
     before = signing.open_release(previous) if previous else None
     changes = signing.changes(before, candidate) if before else ()
@@ -42,6 +56,18 @@ def sign(release: Path, key: str, previous: Path | None, image: Path | None, yes
     signer = signers.open_signer(key)
     envelope = signing.sign(candidate, signer)
     files.replace(candidate.path, envelope, expected=candidate.envelope)
+    if entered:
+        from provisioning.registry import audit
+
+        audit.append(
+            entered.vault,
+            "ota_signed",
+            subject=candidate.parsed.manifest_digest.hex(),
+            actor=entered.actor,
+            model=candidate.text.model,
+            sequence=candidate.parsed.release.sequence,
+            key=signers.kid(signer.public_key).hex(),
+        )
     count = len(candidate.parsed.signatures) + 1
     if as_json:
         print_json(
