@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
+from host_tools.cli import registry_keys
 from host_tools.cli.connection import APPS, database_option, keep_audit_log, key_file_option
 from host_tools.cli.guard import enter
 from host_tools.cli.operator_secrets import make_first_admin, password_option, totp_option
@@ -42,6 +43,10 @@ def actor() -> str:
 @click.group("registry")
 def group() -> None:
     """The registry of tickets and devices."""
+
+
+for _command in (registry_keys.key, registry_keys.backup, registry_keys.restore):
+    group.add_command(_command)
 
 
 @group.command()

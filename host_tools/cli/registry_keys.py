@@ -5,7 +5,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from host_tools.cli.connection import APPS, database_option, key_file_option
+from host_tools.cli.connection import APPS, database_option, keep_audit_log, key_file_option
 from host_tools.cli.guard import enter
 from host_tools.cli.output import json_option, print_json, print_table, remark
 from provisioning import registry as connection
@@ -129,6 +129,7 @@ def restore(
     if bool(share_files) == bool(old_master):
         raise click.UsageError("give the shares (--share, several times) or --old-master")
     connection.setup(database, extra_apps=APPS)
+    keep_audit_log()
     from provisioning.registry import restore as restores
 
     done = restores.restore(

@@ -22,7 +22,8 @@ from host_tools.sim.outfit import outfit
 from host_tools.sim.pipeline import Pipeline
 from host_tools.sim.wearer import Wearer
 from provisioning import registry, signers
-from provisioning.registry.vault import Vault, create_key_file
+from provisioning.registry import masters
+from provisioning.registry.vault import Vault
 from provisioning.station import bench
 from provisioning.station.journal import Journal
 from provisioning.station.link import Link
@@ -153,12 +154,12 @@ class Site:
 
     def _open_registry(self) -> None:
         key_file, batch_key = self.directory / "master.key", self.directory / "batches.pem"
-        create_key_file(key_file)
-        self.vault = Vault.from_settings(key_file, environment={})
+        masters.create_master(key_file)
         registry.setup(self.directory / "registry.db", extra_apps=APPS)
         self._undo.callback(_disconnect)
-        from provisioning.registry import services
+        from provisioning.registry import keyring, services
 
+        self.vault = keyring.create_vault(f"file:{key_file}")
         services.init_registry(self.vault, actor="site", clock=self.clock.now)
         signers.create_file_key(batch_key)
         self._signer = signers.open_signer(f"file:{batch_key}")
