@@ -343,3 +343,182 @@ def test_order_of_a_whole_life():
     with chip:
         assert record.load("/slots").slots[1] == EMPTY
     assert chip.package.outcome == (NEW, slots.SLOT_CORRUPT)
+
+
+# --- a board that the station has closed
+
+
+class Nvs:
+    # esp32.NVS: what a closed board holds, unless a test says otherwise
+    value, error = 1, None
+
+    def __init__(self, namespace):
+        assert namespace == "sealband"
+
+    def get_i32(self, key):
+        assert key == "closed"
+        if self.error:
+            raise self.error
+        return self.value
+
+
+class Esp32:
+    NVS = Nvs
+
+
+class Interrupts:
+    # `micropython`, and whether a Control-C would be heard
+    const = staticmethod(lambda value: value)
+
+    def __init__(self):
+        self.characters = []
+
+    def kbd_intr(self, character):
+        self.characters.append(character)
+
+
+# A release whose main.py is this, on a closed board; "REPL" is how a start ends that comes to one.
+def closed(code=b"ran.append('works')", more=None):
+    chip = released()
+    content = {"main.py": code}
+    content.update(more or {})
+    with chip:
+        remove_tree("/slots/a")
+        held = record.load("/slots")
+        held.slots[0] = (OLD, fill("a", content), 1)
+        record.save(held, "/slots")
+    return chip
+
+
+def start_closed(chip, cause=PWRON, nvs=None, slept=None):
+    modules = dict(sys.modules)
+    ran = []
+    with chip:
+        machine = Machine(cause)
+        machine.reset = _reset
+        for name in list(sys.modules):
+            if name.split(".")[0] in ("sealboot", "which", "app", "main"):
+                del sys.modules[name]
+        interrupts = Interrupts()
+        sys.modules.update({"machine": machine, "esp32": nvs or Esp32, "micropython": interrupts, "ran": ran})
+        sys.path[:] = ["", ".frozen", "/lib"]
+        time = __import__("time")
+
+        class Time:
+            def sleep(self, seconds):
+                ran.append("slept")
+
+            def __getattr__(self, name):
+                return getattr(time, name)
+
+        sys.modules["time"] = Time()
+        scope = {"__name__": "__main__"}
+        try:
+            exec(read("boot.py"), scope)
+            chip.heard = interrupts.characters[-1] == 3
+            if "main.py" in os.listdir():
+                interrupts.kbd_intr(3)
+                exec(read("main.py"), scope)
+            ended = "REPL"
+        except Restart:
+            ended = "restarts"
+            assert interrupts.characters == [-1], "a Control-C would have been heard"
+        except BaseException as error:
+            ended = "REPL by " + type(error).__name__
+        finally:
+            sys.path[:] = PATH
+            sys.modules.clear()
+            sys.modules.update(modules)
+    return ran, ended
+
+
+WORKS = b"import ran\nran.append('works')\n"
+
+
+def test_closed_board_restarts_whatever_its_main_raises():
+    for name in (
+        "SystemExit",
+        "KeyboardInterrupt",
+        "MemoryError",
+        "Exception('x')",
+        "BaseException",
+        "GeneratorExit",
+        "OSError(5)",
+        "RuntimeError",
+    ):
+        chip = closed(WORKS + b"raise " + name.encode())
+        assert start_closed(chip) == (["works"], "restarts"), name
+
+
+def test_closed_board_restarts_when_its_main_exits():
+    for code in (b"import sys\nsys.exit()", b"import sys\nsys.exit(0)", b"raise SystemExit(256)"):
+        assert start_closed(closed(WORKS + code)) == (["works"], "restarts"), code
+
+
+def test_closed_board_restarts_when_its_main_ends():
+    assert start_closed(closed(WORKS)) == (["works"], "restarts")
+
+
+def test_closed_board_restarts_when_its_main_cannot_be_run():
+    for code in (b"if:", b"import nowhere", b"\xff\xfe", b"x = [0] * (1 << 60)"):
+        assert start_closed(closed(code)) == ([], "restarts"), code
+
+
+def test_closed_board_restarts_when_its_own_package_is_damaged():
+    for name in ("__init__.py", "slots.py", "record.py"):
+        chip = closed(WORKS)
+        with chip:
+            write("/lib/sealboot/" + name, b"1 / 0")
+        assert start_closed(chip)[1] == "restarts", name
+
+
+def test_closed_board_with_nothing_to_run_waits_and_starts_anew():
+    for gone in (("/slots/0", "/slots/1"), ("/slots/a/main.py",)):
+        chip = closed(WORKS)
+        with chip:
+            for path in gone:
+                os.remove(path)
+            write("/main.py", b"import ran\nran.append('unsigned')")
+        assert start_closed(chip) == (["slept"], "restarts"), gone
+    # nor without any slots: a closed board had some
+    chip = developers()
+    with chip:
+        write("/main.py", b"import ran\nran.append('unsigned')")
+    assert start_closed(chip) == (["slept"], "restarts")
+
+
+def test_only_the_release_s_own_word_opens_a_closed_board():
+    chip = closed(WORKS + b"import sealboot\nsealboot.unlocked = True")
+    assert start_closed(chip) == (["works", "works"], "REPL")
+    for word in (b"1", b"'yes'", b"None", b"0"):
+        chip = closed(WORKS + b"import sealboot\nsealboot.unlocked = " + word)
+        assert start_closed(chip) == (["works"], "restarts"), word
+    chip = closed(WORKS + b"import sealboot\nsealboot.unlocked = True\nraise SystemExit")
+    assert start_closed(chip) == (["works"], "restarts")
+
+
+def test_soft_reset_of_an_unlocked_repl_comes_back_to_it():
+    # mpremote does one before each command; main.py is not run then, by the firmware or from here
+    # (start.py sends a Control-D, after which the firmware does run it, through a hard reset)
+    chip = closed(WORKS)
+    assert start_closed(chip, SOFT)[1] == "REPL" and chip.heard is False
+
+
+def test_mark_that_cannot_be_read_closes_and_one_that_was_never_written_does_not():
+    class Failing(Esp32):
+        class NVS(Nvs):
+            error = OSError(-0x1105, "ESP_ERR_NVS_NOT_ENOUGH_SPACE")
+
+    class Absent(Esp32):
+        class NVS(Nvs):
+            error = OSError(-0x1102, "ESP_ERR_NVS_NOT_FOUND")
+
+    class Zero(Esp32):
+        class NVS(Nvs):
+            value = 0
+
+    chip = closed(WORKS)
+    assert start_closed(chip, nvs=Failing) == (["works"], "restarts")
+    for nvs in (Absent, Zero):
+        assert start_closed(chip, nvs=nvs) == (["works"], "REPL")
+        assert chip.heard, "Control-C stayed off"
