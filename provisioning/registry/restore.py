@@ -154,7 +154,11 @@ def _into_sqlite(
                 os.link(beside, target)
             except FileExistsError:
                 raise BackupError(f"{target} exists already", "name a new database") from None
-            sync_folder(target.parent)
+            try:
+                sync_folder(target.parent)
+            except BaseException:
+                target.unlink()
+                raise
             registry.setup(target, extra_apps)
 
         try:
