@@ -40,26 +40,9 @@ _DOMAIN = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+")
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
 # numbers of a section that are GPIOs; every other number of a section is not
 _PIN_FIELDS = frozenset(
-    [
-        "sck",
-        "mosi",
-        "miso",
-        "cs",
-        "reset",
-        "busy",
-        "dio0",
-        "dio1",
-        "sda",
-        "scl",
-        "adc",
-        "enable",
-        "tx",
-        "rx",
-        "power_key",
-        "dtr",
-        "ri",
-        "pps",
-    ]
+    {"sck", "mosi", "miso", "cs", "reset", "busy", "dio0", "dio1"}
+    | {"sda", "scl", "adc", "enable"}
+    | {"tx", "rx", "power_key", "dtr", "ri", "pps"}
 )
 
 
@@ -146,10 +129,10 @@ def parse(text: str, name: str) -> Board:
         BoardError: not TOML, a key is missing, unknown, of the wrong type or out of range, or a pin is used twice.
     """
     try:
-        table = tomllib.loads(text)
+        read = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise BoardError(f"{name}/board.toml: {error}") from error
-    root = Table(table, f"{name}/board.toml")
+    root = Table(read, f"{name}/board.toml")
     chip = root.choice("chip", frozenset(chips.CHIPS))
     psram = root.choice("psram", frozenset(chips.CHIPS[chip].psram))
     console = root.choice("console", frozenset(chips.CHIPS[chip].console))
