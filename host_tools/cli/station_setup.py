@@ -12,7 +12,7 @@ import boards
 from host_tools.cli import CommandFailed
 from host_tools.release import files
 from provisioning import signers
-from provisioning.station import image, ports
+from provisioning.station import firmware, image, ports
 from provisioning.station.firmware import Cache
 from provisioning.station.flash import BAUD
 from provisioning.station.journal import Content
@@ -95,11 +95,12 @@ def setup(settings: Settings) -> Setup:
     if not (tree / "manifest").is_file() or not (tree / "slots" / "0").is_file():
         raise CommandFailed(f"{tree} is not what a station puts onto boards", "make it: sealband release tree")
     layout = {row.name: row for row in board.flash_layout()}
-    parts = {layout[FILE_SYSTEM].offset: image.filesystem(tree, layout[FILE_SYSTEM])}
+    files = image.filesystem(tree, layout[FILE_SYSTEM])
+    parts = {layout[FILE_SYSTEM].offset: files}
     if not settings.keep_firmware:
         data = Cache(Path(settings.firmware)).read(board)
         assert board.firmware_image is not None
-        parts[board.firmware_image.offset] = data
+        parts = firmware.parts(data, board.firmware_image.offset, board.flash_layout(), files)
     return Setup(
         tickets=file,
         chip=board.chip,
