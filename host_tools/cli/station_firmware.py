@@ -1,6 +1,5 @@
 """`sealband station firmware`: the images that boards are flashed with. What is checked is in the station's package."""
 
-import os
 from pathlib import Path
 
 import rich_click as click
@@ -9,17 +8,9 @@ import boards
 from host_tools.cli.output import json_option, print_json, print_table, remark
 from provisioning.station.firmware import Cache
 
-CACHE = "SEALBAND_FIRMWARE"
 _path = click.Path(path_type=Path)
-
-
-def cache_folder() -> Path:
-    """Where the images are, if nothing else is said."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sealband" / "firmware"
-
-
-cache_option = click.option(
-    "--cache", type=_path, envvar=CACHE, default=cache_folder, help="The folder of images. [default: ~/.cache/…]"
+_cache = click.option(
+    "--firmware", "cache", default="firmware", show_default=True, type=_path, help="The cache of firmware images."
 )
 
 
@@ -31,7 +22,7 @@ def group() -> None:
 @group.command()
 @click.argument("file", type=_path)
 @click.option("--board", "name", required=True, metavar="NAME", help="For which board: a folder of boards/.")
-@cache_option
+@_cache
 @json_option
 def add(file: Path, name: str, cache: Path, as_json: bool) -> None:
     """Put a downloaded file into the cache, if it is the one that the board's definition names."""
@@ -43,7 +34,7 @@ def add(file: Path, name: str, cache: Path, as_json: bool) -> None:
 
 
 @group.command("list")
-@cache_option
+@_cache
 @json_option
 def list_(cache: Path, as_json: bool) -> None:
     """What is in the cache, and which boards are flashed with it."""

@@ -122,7 +122,7 @@ class Cache:
         """
         image = _named(board)
         path = self._folder / image.file
-        remedy = f"{_source(image)}, then: sealband station firmware add --board {board.name} FILE"
+        remedy = f"{_source(image)}, then: sealband station firmware add --board {board.name} {image.file}"
         try:
             data = _read(path)
         except FileNotFoundError:
