@@ -1,5 +1,6 @@
-"""Attacks on operators: guesses, replays, stolen databases and files, forged rows, and roles that do not go together."""
+"""Attacks on operators: guesses, replays, stolen databases and files, forged rows, roles that do not go together."""
 
+import itertools
 import statistics
 import threading
 import time
@@ -84,14 +85,13 @@ def test_ten_failures_lock_even_for_the_right_password(registry: TemporaryRegist
 def test_admin_unlocks_and_the_trail_says_so(registry: TemporaryRegistry):
     from provisioning.operators import lockout, service
 
-    for _ in range(10):
-        lockout.begin(registry.vault, "desk", int(NOW * 1000))
-        NOW_NEXT = NOW + 10_000
-        lockout.Attempts.objects.update(last_ms=0, failures=10)
-    assert lockout.begin(registry.vault, "desk", 1) is None
-    service.enable(registry.vault, "desk", "root", lambda: NOW_NEXT)
+    now_ms = int(NOW * 1000)
+    lockout.begin(registry.vault, "desk", now_ms)
+    lockout.Attempts.objects.update(failures=lockout.LOCK)
+    assert lockout.begin(registry.vault, "desk", now_ms) is None
+    service.enable(registry.vault, "desk", "root", lambda: NOW)
     assert last_events(1)[0][:2] == ("operator_unlocked", "desk")
-    assert attempt(registry.vault, "desk", PASSWORD, NOW_NEXT)
+    assert attempt(registry.vault, "desk", PASSWORD, NOW)
 
 
 def test_each_failure_makes_the_next_wait_longer(registry: TemporaryRegistry):
@@ -99,7 +99,7 @@ def test_each_failure_makes_the_next_wait_longer(registry: TemporaryRegistry):
 
     waits = [lockout.wait_s(failures) for failures in range(11)]
     assert waits[:3] == [0, 0, 0] and waits[3] > 0
-    assert all(later >= 2 * earlier for earlier, later in zip(waits[3:], waits[4:], strict=False))
+    assert all(later >= 2 * earlier for earlier, later in itertools.pairwise(waits))
     for _ in range(3):
         assert not attempt(registry.vault, "desk", WRONG, NOW)
     # while it waits, not even the right one is looked at, and nothing is counted
@@ -189,7 +189,7 @@ def test_names_cannot_be_told_from_the_time(registry: TemporaryRegistry, monkeyp
 
         monkeypatch.setattr(Argon2PasswordHasher, method, counting)
     took: dict[str, list[float]] = {"victim": [], "nobody": []}
-    for round_ in range(7):
+    for round_ in range(5):
         for name, times in took.items():
             hashed.clear()
             begun = time.perf_counter()
@@ -444,6 +444,7 @@ def test_who_issued_batches_never_signs_releases(registry: TemporaryRegistry):
 
 def test_admin_cannot_give_itself_a_role_nor_free_itself(registry: TemporaryRegistry):
     from provisioning.operators import service
+    from provisioning.operators.models import Operator
 
     for attempt_ in (
         lambda: service.change_roles(registry.vault, "root", ["release"], ["admin"], "root"),
@@ -454,6 +455,7 @@ def test_admin_cannot_give_itself_a_role_nor_free_itself(registry: TemporaryRegi
         with pytest.raises(OperatorError, match="themselves"):
             attempt_()
     session_of(registry.vault, "second", ["admin"])
+    Operator.objects.exclude(name__in=("root", "second", "desk", "victim")).update(is_active=False)
     service.disable(registry.vault, "root", "second")
     try:
         with pytest.raises(OperatorError, match="last admin"):
@@ -525,9 +527,7 @@ def test_session_in_a_token_file_is_refused(registry: TemporaryRegistry, here: P
         guard.enter("r.db", here / "key", "device.list")
 
 
-@pytest.mark.parametrize(
-    "text", ["", "sbs_", "sbt_AAAA", "sbs_" + "A" * 54, "sbx_" + "A" * 54, "sbs_" + "é" * 20, "\0"]
-)
+@pytest.mark.parametrize("text", ["", "sbs_", "sbt_AAAA", "sbs_" + "A" * 54, "sbx_" + "A" * 54, "sbs_" + "é" * 9, "\0"])
 def test_text_that_is_no_session_is_refused(registry: TemporaryRegistry, text: str):
     from provisioning.operators import sessions
 
