@@ -98,6 +98,13 @@ def _command(node, epoch, kind, items):
                 return messages.RESULT_OUT_OF_RANGE
             node.log.note("epoch", node.chain.epoch)
             return messages.RESULT_DONE
+        if kind == messages.RETIRE:
+            if len(items) != 1:
+                return messages.RESULT_MALFORMED
+            from sealband import retire
+
+            retire.begin(node)
+            return messages.RESULT_DONE
         if kind == messages.UPDATE:
             from sealband.update import order
 

@@ -87,6 +87,7 @@ class Node:
         self.ear = None  # looked at whenever the watchdog is fed: start.ear
         self.update_folder = update_folder
         self.restart_s = restart_s  # uptime at which the board starts anew for an update
+        self.retiring = None  # the end of this identity: retire.Retiring
         self.trial = None  # what new code has to show: update.trial.Trial
         if on_trial:
             from sealband.update import trial
@@ -220,8 +221,9 @@ class Node:
                 self._keep_house()
             except Exception as error:
                 self.fault(error)
-            for task in self.sampler.due(self.clock.now()):
-                tasks.append([0, task])
+            if not self.retiring:
+                for task in self.sampler.due(self.clock.now()):
+                    tasks.append([0, task])
             if session is None and self.session.due():
                 session = self.session.run()
                 tasks.append([0, session])
@@ -254,6 +256,8 @@ class Node:
 
     # ms until something is due; sessions: a session counts too
     def next_ms(self, sessions=True):
+        if self.retiring:
+            return self.retiring.next_ms(self)
         now_ms = self.clock.uptime_ms()
         now = self.clock.now()
         waits = [_LONGEST_MS, max(0, self.status_at - now) * 1000]
@@ -291,6 +295,9 @@ class Node:
 
     # What does not take time: seal when it is time, report, begin an epoch.
     def _keep_house(self):
+        if self.retiring:
+            self.retiring.work(self)
+            return
         now = self.clock.now()
         if self.clock.valid and now >= self._advance_at:
             self._advance_at = now + _ADVANCE_EVERY_S
@@ -326,7 +333,7 @@ class Node:
 
     # Start the board anew, for an update: what RAM holds is sealed before.
     def restart(self):
-        if self.clock.valid:
+        if self.clock.valid and not self.retiring:
             self.seal_batch(None)
         self.log.note("restart")
         if self._reset:

@@ -36,6 +36,11 @@ def run():
 
 def main():
     records = store.open_board()
+    if records.load(store.RETIRE):
+        from sealband import retire
+
+        if retire.resume(records):
+            machine.reset()
     identity = records.load(store.IDENTITY)
     if identity is not None and identity[1]:
         # a private key that a power cut left behind during enrolment: finish, and start anew with a clean heap
@@ -148,6 +153,10 @@ def work(records, wait_s, on_trial):
     )
     if sealboot.closed:
         node.ear = ear(node, records)
+    if records.load(store.RETIRE):
+        from sealband import retire
+
+        node.retiring = retire.Retiring(node)
     print("sealband: running as", chain.eui.hex())
     if application.deep_sleep:
         node.run_deep_sleep(machine)

@@ -29,6 +29,7 @@ TAMPER = (
     "tamper"  #     13  number  service.py: tokens refused and not told, 256 times how many plus the last one's code
 )
 TOLD = "told"  #         14  number  service.py: when they were told last
+RETIRE = "retire"  #     15  record  retire.py: how far the end of this identity is
 
 # Sections of RTC memory; numbers are never reused.
 SECTIONS = {"chain": 1, "air": 2, "node": 3}
