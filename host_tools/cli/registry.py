@@ -1,4 +1,4 @@
-"""`sealband registry`: create, issue, import, revoke, list. What it does is in provisioning."""
+"""`sealband registry`: create, issue, quotas, import, list; more in `registry_*`. What it does is in provisioning."""
 
 import getpass
 import os
@@ -8,16 +8,17 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from host_tools.cli import registry_keys
+from host_tools.cli import registry_access, registry_devices, registry_keys
 from host_tools.cli.connection import APPS, database_option, keep_audit_log, key_file_option
 from host_tools.cli.guard import enter
 from host_tools.cli.operator_secrets import make_first_admin, password_option, totp_option
-from host_tools.cli.output import json_option, print_json, print_table, remark
+from host_tools.cli.output import json_option, print_json, print_table, progress_bar, remark
 from provisioning import registry as connection
 from provisioning import signers
 from provisioning.registry import masters
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+STATES = ("enrolled", "active", "suspended", "retiring", "revoked", "retired")
 DEFAULT_SIGNER = "file:sealband-batches.pem"
 
 
@@ -45,7 +46,13 @@ def group() -> None:
     """The registry of tickets and devices."""
 
 
-for _command in (registry_keys.key, registry_keys.backup, registry_keys.restore):
+for _command in (
+    registry_keys.key,
+    registry_keys.backup,
+    registry_keys.restore,
+    *registry_devices.COMMANDS,
+    *registry_access.COMMANDS,
+):
     group.add_command(_command)
 
 
@@ -105,17 +112,28 @@ def init(
 @click.option("--model", required=True, help="Model of board, as in board.toml.")
 @click.option("--count", required=True, type=click.IntRange(1, 10_000), help="How many boards.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The ticket file to write.")
+@click.option("--service-key", metavar="URI|HEX", help="Its tokens open these boards' local port.")
 @database_option
 @key_file_option
 @signer_option
 @json_option
-def issue(model: str, count: int, out: Path, database: str, key_file: Path, signing_key: str, as_json: bool) -> None:
+def issue(
+    model: str,
+    count: int,
+    out: Path,
+    service_key: str | None,
+    database: str,
+    key_file: Path,
+    signing_key: str,
+    as_json: bool,
+) -> None:
     """Issue a batch of tickets into a file for a station."""
     entered = enter(database, key_file, "batch.issue")
     signer = signers.open_signer(signing_key)
     from provisioning.registry import services
 
-    file = services.issue_batch(entered.vault, signer, model, count, out=out, actor=entered.actor)
+    service = registry_access.public_key(service_key) if service_key else b""
+    file = services.issue_batch(entered.vault, signer, model, count, out=out, service_key=service, actor=entered.actor)
     if as_json:
         print_json({"batch": file.batch, "model": model, "tickets": count, "file": str(out)})
     else:
@@ -128,11 +146,12 @@ def issue(model: str, count: int, out: Path, database: str, key_file: Path, sign
 @key_file_option
 @json_option
 def import_(journal: Path, database: str, key_file: Path, as_json: bool) -> int:
-    """Admit the boards of a station's journal. Exit status 1 when a record is refused."""
+    """Take a station's journal: boards, certificates, first frames. Exit status 1 when an entry is refused."""
     entered = enter(database, key_file, "journal.import")
     from provisioning.registry import services
 
-    result = services.import_journal(journal, entered.vault, actor=entered.actor)
+    with progress_bar("importing") as advance:
+        result = services.import_journal(journal, entered.vault, actor=entered.actor, progress=advance)
     if as_json:
         print_json(
             {
@@ -140,6 +159,8 @@ def import_(journal: Path, database: str, key_file: Path, as_json: bool) -> int:
                 "repeated": result.repeated,
                 "refused": [vars(refusal) for refusal in result.refused],
                 "torn": result.torn,
+                "certified": result.certified,
+                "proven": result.proven,
             }
         )
     else:
@@ -155,12 +176,12 @@ def import_(journal: Path, database: str, key_file: Path, as_json: bool) -> int:
     return 1 if result.refused else 0
 
 
-@group.command()
+@group.command("revoke-batch")
 @click.argument("batch")
 @database_option
 @key_file_option
 @json_option
-def revoke(batch: str, database: str, key_file: Path, as_json: bool) -> None:
+def revoke_batch(batch: str, database: str, key_file: Path, as_json: bool) -> None:
     """Revoke the unused tickets of a batch; their keys are destroyed."""
     entered = enter(database, key_file, "batch.revoke")
     from provisioning.registry import services
@@ -173,15 +194,74 @@ def revoke(batch: str, database: str, key_file: Path, as_json: bool) -> None:
 
 
 @group.command()
+@click.argument("model")
+@click.argument("open_max", type=click.IntRange(0), required=False)
+@click.option("--a-day", type=click.IntRange(0), help="So many may be issued in 24 hours.")
+@click.option("--none", "no_quota", is_flag=True, help="Take the quota away.")
 @database_option
 @key_file_option
 @json_option
-def devices(database: str, key_file: Path, as_json: bool) -> None:
-    """List the enrolled devices."""
+def quota(
+    model: str,
+    open_max: int | None,
+    a_day: int | None,
+    no_quota: bool,
+    database: str,
+    key_file: Path,
+    as_json: bool,
+) -> None:
+    """Say how many tickets for a model may be open (issued and unused) at once."""
+    if no_quota == (open_max is not None):
+        raise click.UsageError("give a number, or --none")
+    entered = enter(database, key_file, "batch.quota")
+    from provisioning.registry import services
+
+    services.set_quota(model, open_max, entered.vault, a_day_max=a_day, actor=entered.actor)
+    rows = services.quotas()
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("model", "open_max", "open", "a_day_max", "last_day")
+        print_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+@group.command()
+@database_option
+@key_file_option
+@json_option
+def batches(database: str, key_file: Path, as_json: bool) -> None:
+    """List the batches, and what became of their tickets."""
     enter(database, key_file, "device.list")
     from provisioning.registry import services
 
-    rows = services.devices()
+    rows = services.batches()
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("batch", "model", "created_at", "tickets", "issued", "used", "revoked", "issuers", "service")
+        print_table(columns, [[row[column] for column in columns] for row in rows])
+
+
+@group.command()
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only these; may be repeated.")
+@click.option("--model", "models", multiple=True, help="Only these; may be repeated.")
+@click.option("--batch", "batches", multiple=True, help="Only these; may be repeated.")
+@database_option
+@key_file_option
+@json_option
+def devices(
+    states: tuple[str, ...],
+    models: tuple[str, ...],
+    batches: tuple[str, ...],
+    database: str,
+    key_file: Path,
+    as_json: bool,
+) -> None:
+    """List devices. Of a board that was enrolled again, the identities of before have `.1`, `.2` … behind the EUI."""
+    enter(database, key_file, "device.list")
+    from provisioning.registry import services
+
+    rows = services.devices(states, models, batches)
     if as_json:
         print_json(rows)
     else:

@@ -15,6 +15,7 @@ from host_tools.cli import CommandFailed
 from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.ingest import enter_store
 from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
+from host_tools.cli.registry_devices import present_eui
 
 if TYPE_CHECKING:
     from host_tools.rollout.service import Rollouts
@@ -61,7 +62,6 @@ def create(
     if (repository is None) == (manifest is None):
         raise click.UsageError("name either --repository with --base-url, or --manifest with --url")
     rollouts = _rollouts(database, key_file, "rollout.manage")
-    from host_tools.ingest.readings import device_filter
     from host_tools.rollout import published
     from sealwire.messages import EPOCH_2025
 
@@ -75,7 +75,7 @@ def create(
             raise click.UsageError("--manifest goes with --url")
         assert manifest is not None
         found = published.read(manifest, url, model, trust, now_s)
-    named = [device_filter(device) for device in devices] or None
+    named = [present_eui(device) for device in devices] or None
     number = rollouts.create(found, named, replace=replace)
     told = _overview(number)[0]
     if trust is None:

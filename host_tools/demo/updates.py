@@ -147,7 +147,7 @@ class Updates:
         from host_tools.ingest.commands import Commands, Order
         from provisioning.registry.models import Device
 
-        device = Device.objects.get(eui=bytes.fromhex(eui))
+        device = Device.objects.get(eui=bytes.fromhex(eui), former=None)
         plaintext = plaintexts.update(published.sequence, published.manifest_digest, published.url)
         commands = Commands(self._site.vault, self._site.clock.now)
         commands.queue([Order(device.pk, bytes.fromhex(eui), UPDATE, plaintext)])

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from host_tools.ingest.decode import Event, MessageError, Telemetry, UpdateReport, decode
 from host_tools.ingest.models import Frame
@@ -25,6 +25,7 @@ from sealwire.names import EVENTS, UPDATE_CODES, UPDATE_STATES
 _COLUMNS = (
     "pk",
     "device__eui",
+    "device__former",
     "epoch",
     "ctr",
     "payload_wrapped",
@@ -50,7 +51,7 @@ class Reading:
     """One value of one device.
 
     Attributes:
-        device: EUI-64 in hex.
+        device: EUI-64 in hex; of an identity that another of the same board followed, with `.1`, `.2` … behind it.
         unix_s: when it was sampled; of an update report, which carries no time, when it was heard.
         record: name of the record; events are `event/<name>`, update reports `update/<state>` or, where it says why,
             `update/<state>/<code>`. All names are ours; what has none is shown by its number.
@@ -83,14 +84,14 @@ class Filter:
     """What to show.
 
     Attributes:
-        devices: EUI-64s; empty: all.
+        devices: EUI-64s, each with the number of a former identity, None for the present one; empty: all.
         names: record names, `event` for all events, `update` for all update reports; empty: all.
         since: Unix seconds, the first that is shown.
         until: Unix seconds, the first that is not shown any more.
         faulty: also frames with an implausible time.
     """
 
-    devices: frozenset[bytes] = frozenset()
+    devices: frozenset[tuple[bytes, int | None]] = frozenset()
     names: frozenset[str] = frozenset()
     since: float | None = None
     until: float | None = None
@@ -105,16 +106,23 @@ class Filter:
         )
 
 
-def device_filter(text: str) -> bytes:
-    """An EUI-64 of 16 hex digits, with or without `-` and `:`; raises FilterError."""
-    digits = text.replace("-", "").replace(":", "")
+def device_filter(text: str) -> tuple[bytes, int | None]:
+    """An EUI-64 of 16 hex digits, with or without `-` and `:`, and which former identity stands behind a dot.
+
+    A board that was enrolled again may be worn by somebody else by now: an EUI alone means its present identity.
+
+    Raises:
+        FilterError: it is none.
+    """
+    digits, dot, former = text.replace("-", "").replace(":", "").partition(".")
     try:
         eui = bytes.fromhex(digits)
+        number = int(former) if dot else None
     except ValueError:
-        eui = b""
+        eui, number = b"", None
     if len(eui) != 8:
         raise FilterError(f"{text!r} is not an EUI-64", "write the device's 16 hex digits")
-    return eui
+    return eui, number
 
 
 def record_filter(text: str) -> str:
@@ -162,7 +170,7 @@ class Readings:
         waiting: list[tuple[int, int, Reading]] = []
         count = 0
         for row in _frames(wanted).order_by("t_first", "pk").values_list(*_COLUMNS).iterator(chunk_size=500):
-            while waiting and waiting[0][0] < row[5] + EPOCH_2025:
+            while waiting and waiting[0][0] < row[6] + EPOCH_2025:
                 yield heapq.heappop(waiting)[2]
             for reading in self._expand(row, wanted):
                 count += 1
@@ -175,7 +183,7 @@ class Readings:
         newest: list[tuple[int, int, Reading]] = []
         number = 0
         for row in _frames(wanted).order_by("-t_last", "-pk").values_list(*_COLUMNS).iterator(chunk_size=100):
-            if len(newest) >= count and row[6] + EPOCH_2025 < newest[0][0]:
+            if len(newest) >= count and row[7] + EPOCH_2025 < newest[0][0]:
                 break
             for reading in self._expand(row, wanted):
                 number -= 1
@@ -193,8 +201,9 @@ class Readings:
         return sorted(found, key=lambda reading: reading.unix_s), frame
 
     def _expand(self, row: tuple[Any, ...], wanted: Filter) -> Iterator[Reading]:
-        _, eui, epoch, ctr, wrapped, t_first, _, link, gateway, received_at_ms, _ = row
+        _, eui, former, epoch, ctr, wrapped, t_first, _, link, gateway, received_at_ms, _ = row
         eui = bytes(eui)
+        label = eui.hex() if former is None else f"{eui.hex()}.{former}"
         try:
             message = decode(self._payloads.unwrap(wrapped, eui, epoch, ctr))
         except (VaultError, MessageError):
@@ -202,7 +211,7 @@ class Readings:
             return
         for t, record, record_id, value, unit in _values(message, t_first):
             reading = Reading(
-                eui.hex(), t + EPOCH_2025, record, record_id, value, unit, link, gateway, received_at_ms / 1000
+                label, t + EPOCH_2025, record, record_id, value, unit, link, gateway, received_at_ms / 1000
             )
             if wanted.takes(reading):
                 yield reading
@@ -218,7 +227,10 @@ def _frames(wanted: Filter) -> QuerySet[Frame]:
     if not wanted.faulty:
         frames = frames.filter(fault="")
     if wanted.devices:
-        frames = frames.filter(device__eui__in=wanted.devices)
+        named = Q()
+        for eui, former in wanted.devices:
+            named |= Q(device__eui=eui, device__former=former)
+        frames = frames.filter(named)
     if wanted.since is not None:
         frames = frames.filter(t_last__gte=int(wanted.since) - EPOCH_2025)
     if wanted.until is not None:

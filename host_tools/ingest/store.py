@@ -211,7 +211,7 @@ def contacts() -> list[dict[str, Any]]:
     rows = Contact.objects.select_related("device").annotate(frames=Count("device__frames")).order_by("device__eui")
     return [
         {
-            "device": row.device.eui_hex,
+            "device": row.device.label,
             "heard_at": row.heard_at_ms / 1000,
             "answered_at": row.synced_at_ms / 1000,
             "link": row.link,

@@ -86,7 +86,7 @@ def _device(row: RolloutDevice) -> dict[str, Any]:
     command = row.command
     waits = command is not None and command.state == Command.State.QUEUED and command.too_long > 0
     return {
-        "device": row.device.eui_hex,
+        "device": row.device.label,
         "state": row.state,
         "reason": row.reason or ("too long for the link" if waits else ""),
         "orders": row.orders,

@@ -219,7 +219,7 @@ def _named(published: Published, euis: Sequence[bytes]) -> list[Device]:
     found: list[Device] = []
     for start in range(0, len(wanted), 500):
         part = sorted(wanted)[start : start + 500]
-        found += Device.objects.filter(eui__in=part).select_related("contact").order_by("pk")
+        found += Device.objects.filter(eui__in=part, former=None).select_related("contact").order_by("pk")
     missing = wanted - {bytes(device.eui) for device in found}
     if missing:
         raise RolloutError(f"not enrolled: {_shown(missing)}", "see: sealband registry devices")

@@ -84,7 +84,7 @@ def test_filters_by_device_record_and_time(fleet: Fleet):
         return len(list(everything.in_order(Filter(**wanted))))
 
     assert count() == 8
-    assert count(devices=frozenset({one.eui})) == 4
+    assert count(devices=frozenset({(one.eui, None)})) == 4
     assert count(names=frozenset({"skin_temperature"})) == 2
     assert count(since=UNIX_T0 + 10) == 4
     assert count(since=UNIX_T0 + 10, until=UNIX_T0 + 20) == 2
@@ -129,13 +129,16 @@ def test_readings_from_the_future_are_shown_only_when_asked_for(fleet: Fleet):
 
 
 def test_what_to_show_is_checked():
-    assert readings.device_filter("02-00:00-00 00-00-00-01".replace(" ", "-")) == bytes.fromhex("0200000000000001")
+    eui = bytes.fromhex("0200000000000001")
+    assert readings.device_filter("02-00:00-00 00-00-00-01".replace(" ", "-")) == (eui, None)
+    assert readings.device_filter("0200000000000001.2") == (eui, 2)
     assert readings.record_filter("1") == readings.record_filter("heart_rate") == "heart_rate"
     assert readings.record_filter("200") == "record_200"
     assert readings.moment("2h", 10000.0) == 2800.0
     assert readings.moment("2026-01-01T00:00", 0) == readings.moment("2026-01-01T01:00+01:00", 0) == 1767225600
     for refused in (
         lambda: readings.device_filter("02"),
+        lambda: readings.device_filter("0200000000000001."),
         lambda: readings.record_filter("pulse"),
         lambda: readings.moment("gestern", 0),
     ):

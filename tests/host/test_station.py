@@ -326,7 +326,7 @@ def test_command_line_from_registry_to_devices(tmp_path: Path, monkeypatch: pyte
     assert sealband("registry", "import", "journal")["admitted"] == ["70b3d5fffe005678"]
     assert sealband("registry", "import", "journal") == {"admitted": [], "repeated": 1, "refused": [], "torn": 0}
     assert [row["eui"] for row in sealband("registry", "devices")] == ["70b3d5fffe005678"]
-    assert sealband("registry", "revoke", batch["batch"])["revoked"] == 1
+    assert sealband("registry", "revoke-batch", batch["batch"])["revoked"] == 1
     with monkeypatch.context() as auditing:
         auditing.setenv("SEALBAND_SESSION", str(audit_session))
         events = [row["event"] for row in sealband("audit", "show")]
