@@ -1,5 +1,5 @@
-"""A factory floor: virtual boards that come to the sockets of a real station, are unplugged, fail, and are copied, while
-the station is killed and started again. The boards outlive the station.
+"""A factory floor: virtual boards come to the sockets of a real station, are unplugged, fail, and are copied, while the
+station is killed and started again. The boards outlive the station.
 
 A socket is a symbolic link to the board's serial port: it comes and goes with the board, as a USB port does. The
 station is the real `sealband station run` and `resume`, and is killed with SIGKILL.
@@ -16,6 +16,7 @@ import threading
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boards
@@ -24,8 +25,12 @@ from host_tools.sim.clock import SimClock
 from host_tools.sim.outfit import outfit
 from host_tools.sim.pipeline import Pipeline
 from host_tools.sim.wearer import Wearer
+from provisioning import certificates, signers
+from provisioning.station import journal as journals
+from provisioning.tickets import TicketFile
 from sealwire.enrolment import eui_from_mac
 from tests.support.micropython import ROOT
+from tests.support.registries import TemporaryRegistry
 
 SEALBAND = str(Path(sys.executable).with_name("sealband"))
 FINAL = ("done", "repeated", "failed")
@@ -57,6 +62,89 @@ def make_tree(folder: Path) -> Path:
         pipeline.flash_tree(release, folder / "tree", ("ward", "sealed-by-the-band"))
         shutil.copy(release / "manifest.suit", folder / "tree" / "manifest")
     return folder / "tree"
+
+
+@dataclass
+class Office:
+    """The registry, and what it gave the station: tickets, issuing key, service key."""
+
+    registry: TemporaryRegistry
+    tickets: TicketFile
+    service: signers.Signer
+    words: list[str]
+
+
+def open_office(folder: Path, count: int) -> Office:
+    """A registry with one batch, whose boards get certificates and are closed."""
+    registry = TemporaryRegistry(folder)
+    from provisioning.registry import issuers
+
+    now = datetime.now(UTC)
+    service, root, issuing = (
+        signers.create_file_key(folder / f"{name}.pem") for name in ("service", "root", "issuing")
+    )
+    batch = registry.services.issue_batch(
+        registry.vault, registry.signer, boards.load("VIRTUAL").model, count, service_key=service.public_key
+    ).batch
+    certificate = certificates.create_root(root, "Floor", 3650, now)
+    path = folder / "tickets.json"
+    issuers.create_issuer(
+        registry.vault,
+        batch,
+        certificate,
+        root,
+        issuing.public_key,
+        registry.signer,
+        days=30,
+        device_days=365,
+        out=path,
+    )
+    words = ["--tickets", "tickets.json", "--tree", "tree", "--keep-firmware", "--issuing-key", "file:issuing.pem"]
+    return Office(registry, TicketFile.from_bytes(path.read_bytes()), service, words)
+
+
+@dataclass
+class Verdict:
+    """What was found when all was over; `wrong` is empty if everything is as it must be."""
+
+    admitted: int
+    certified: int
+    proven: int
+    entries: int
+    reserved: int
+    wrong: list[str]
+
+
+def judge(folder: Path, office: Office, count: int) -> Verdict:
+    """Hold journal, labels and registry against what must be true whatever happened."""
+    wrong: list[str] = []
+
+    def must(holds: bool, text: str) -> None:
+        if not holds:
+            wrong.append(text)
+
+    path = folder / "station.journal"
+    content = journals.parse(path.read_bytes())
+    must(content.torn == b"", "the journal's last line is torn")
+    of = {kind: [e.body for e in content.entries if e.kind == kind] for kind in journals.KINDS}
+    reserved = of[journals.RESERVED]
+    must(len({body["ticket"] for body in reserved}) == len(reserved), "a ticket was reserved twice")
+    must(len({body["eui"] for body in reserved}) == len(reserved), "a board was given two tickets")
+    must({b["ticket"] for b in reserved} == {t.ticket_id.hex() for t in office.tickets.tickets}, "a ticket was lost")
+    for kind in (journals.ENROLLED, journals.CERTIFIED, journals.SEALED, journals.LABELLED, journals.DONE):
+        pairs = Counter((body["eui"], body["ticket"]) for body in of[kind])
+        must(pairs == Counter((b["eui"], b["ticket"]) for b in reserved), f"not every board has one entry {kind}")
+    result = office.registry.take(path)
+    must(len(set(result.admitted)) == count and not result.refused, f"the registry refused: {result.refused}")
+    again = office.registry.take(path)
+    must(again.admitted == [] and again.repeated == count, "a second import is not a repetition")
+    labels = sorted((folder / "labels").glob("*.zpl"))
+    must([p.stem for p in labels] == sorted(result.admitted), "labels and devices are not the same")
+    must(not list((folder / "labels").glob("*.tmp")), "half a label")
+    from provisioning.registry.models import Device
+
+    must(Device.objects.count() == count, f"{Device.objects.count()} devices in the registry")
+    return Verdict(len(result.admitted), result.certified, result.proven, len(content.entries), len(reserved), wrong)
 
 
 class Station:
@@ -136,6 +224,7 @@ class Floor:
         self.results: Counter[str] = Counter()
         self.done: dict[str, Piece] = {}
         self.failures: Counter[str] = Counter()
+        self.killed_at: Counter[str] = Counter()
         self.seconds: list[float] = []
         self._lanes = [folder / "sockets" / f"lane{number}" for number in range(1, lanes + 1)]
         (folder / "sockets").mkdir(parents=True)
@@ -175,18 +264,21 @@ class Floor:
         next_kill = begun + self.random.uniform(2, 8)
         pace_s = 0.0
         try:
-            while not self._finished() and time.monotonic() < begun + limit_s:
+            while not self._over.is_set() and not self._finished() and time.monotonic() < begun + limit_s:
                 time.sleep(0.1)
                 if self.station.ended() not in (None, 0):
                     self.trouble.append(f"the station ended: {self.station.errors[-1:]}")
                     break
                 if self.station.kills < kills and time.monotonic() >= next_kill and self.station.ended() is None:
+                    with self._lock:
+                        last = [events[-1] for events in self._events.values() if events]
+                        self.killed_at.update(event.get("step") or event["kind"] for event in last)
                     self.station.kill()
                     self.station.start()
                     # spread over what is left to be done, by how fast it went so far
                     pace_s = (time.monotonic() - begun) / max(1, len(self.done)) * (self._wanted - len(self.done))
                     left = max(1, kills - self.station.kills)
-                    next_kill = time.monotonic() + self.random.uniform(0.2, 2) * min(90.0, max(1.0, pace_s / left))
+                    next_kill = time.monotonic() + self.random.uniform(0.1, 1.2) * min(40.0, max(3.0, pace_s / left))
         finally:
             self._over.set()
             for thread in threads:
@@ -240,7 +332,7 @@ class Floor:
             while not self._over.is_set() and result is None and time.monotonic() < pull_at:
                 time.sleep(0.05)
                 with self._lock:
-                    result = next((e for e in self._events[str(path)] if e["kind"] in FINAL), None)
+                    result = _result(self._events[str(path)])
             path.unlink()
         self._took(piece, result, time.monotonic() - begun)
 
@@ -263,3 +355,13 @@ class Floor:
                     self.trouble.append(f"{piece.eui} never gets done: {piece.results}")
                     self._over.set()
                 self._queue.append(piece)
+
+
+def _result(events: list[dict]) -> dict | None:
+    """How it ended; what comes before the board was begun is of the one before it."""
+    begun = False
+    for event in events:
+        begun |= event["kind"] == "begun"
+        if begun and event["kind"] in FINAL:
+            return event
+    return None
