@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from provisioning.cells import safe_cell
 from provisioning.station import journal as kinds
 from provisioning.station.journal import Entry
 
@@ -30,7 +31,6 @@ _STYLE = (
     "td,th{border:1px solid #ccc;padding:.2em .6em;text-align:left}td{font-variant-numeric:tabular-nums}"
     "rect{fill:#2a6f97}.bad rect{fill:#b3402e}text{font:12px system-ui,sans-serif}"
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP "CSV Injection": what a spreadsheet would run
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def to_csv(report: Report) -> str:
     writer.writerow(("eui", "ticket", "state", "at", "ms", "failures"))
     for board in report.boards:
         row = (board.eui, board.ticket, board.state, _utc(board.at), board.ms, board.failures)
-        writer.writerow([_cell(value) for value in row])
+        writer.writerow([safe_cell(value) if isinstance(value, str) else value for value in row])
     return out.getvalue()
 
 
@@ -260,7 +260,3 @@ def _utc(at: int) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
     except (OverflowError, OSError, ValueError):
         return str(at)
-
-
-def _cell(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
