@@ -16,6 +16,7 @@ registry.setup(":memory:", extra_apps=APPS)
 
 from host_tools.ingest import commands  # noqa: E402
 from host_tools.ingest.commands import Commands, Order  # noqa: E402
+from host_tools.ingest.lifecycle import Lifecycle  # noqa: E402
 from host_tools.ingest.models import Command, Contact  # noqa: E402
 from host_tools.rollout import overview  # noqa: E402
 from host_tools.rollout.dispatch import Dispatch  # noqa: E402
@@ -24,19 +25,24 @@ from host_tools.rollout.models import Release, Rollout, RolloutDevice  # noqa: E
 from host_tools.rollout.published import Published  # noqa: E402
 from host_tools.rollout.service import Rollouts  # noqa: E402
 from host_tools.rollout.tracker import Tracker  # noqa: E402
+from provisioning.registry import devices  # noqa: E402
+from provisioning.registry.errors import RegistryError  # noqa: E402
 
 __all__ = [
     "Command",
     "Commands",
     "Contact",
     "Dispatch",
+    "Lifecycle",
     "Order",
+    "RegistryError",
     "Release",
     "Rollout",
     "RolloutDevice",
     "RolloutError",
     "Tracker",
     "commands",
+    "devices",
     "downlink",
     "message",
     "overview",
