@@ -4,9 +4,11 @@
     └─ issuing certificate  OU = batch, CN = model          may issue for `days`, and for this batch alone
        └─ device            OU = batch, CN = EUI in hex     from the board's own request
 
-That an issuing key is of no use outside its batch stands in the issuing certificate itself, as a critical name
-constraint (RFC 5280 section 4.2.1.10), so whoever checks a chain enforces it; when it may issue stands there as
-PrivateKeyUsagePeriod (X.509 section 9.2.2.5), which TLS ignores and `issue` and `check_device` enforce.
+That an issuing key certifies nobody of another batch stands in the issuing certificate itself, as a critical name
+constraint (RFC 5280 section 4.2.1.10), so whoever checks a chain enforces it. It binds the OU: a broker that looks at
+the CN alone would take any EUI from any issuer, so it goes by the whole subject, or by the certificates' digests. When
+an issuing key may issue stands there as PrivateKeyUsagePeriod (X.509 section 9.2.2.5), which TLS ignores and `issue`
+and `check_device` enforce.
 
 Pure X.509 (RFC 5280) by `cryptography`: no file, no clock, no database. Certificates go in and out as DER, times as
 aware `datetime`, keys as `provisioning.signers.Signer`. Which certificate was revoked, and where a CRL goes, is the

@@ -1,6 +1,7 @@
 """Devices' certificates at a real broker: mosquitto lets in whom the batch's issuer certified and no list revokes."""
 
 import getpass
+import re
 import shutil
 import socket
 import ssl
@@ -54,7 +55,7 @@ class Site:
             for batch, key in (("B1", ISSUER), ("B2", OTHER_ISSUER))
         )
         # the broker has both, for a device sends nothing but its own certificate
-        (folder / "ca.pem").write_bytes(certificates.to_pem(self.root) + certificates.to_pem(self.issuer))
+        self.trust(self.issuer)
         server = (
             x509.CertificateBuilder()
             .subject_name(common_name("localhost"))
@@ -69,6 +70,10 @@ class Site:
         (folder / "server.pem").write_bytes(server.public_bytes(Encoding.PEM))
         pem_key(folder / "server.key", SERVER)
 
+    def trust(self, *issuers: bytes) -> None:
+        chain = [certificates.to_pem(der) for der in (self.root, *issuers)]
+        (self.folder / "ca.pem").write_bytes(b"".join(chain))
+
     def device(self, eui: bytes, *, known: bool = True) -> tuple[Path, int]:
         """The file of a device's certificate and key, and the certificate's serial number."""
         key = ec.generate_private_key(ec.SECP256R1())
@@ -80,10 +85,13 @@ class Site:
         return path, certificates.check_device(der, issuer, eui).serial
 
     @contextmanager
-    def broker(self, *revoked: int) -> Iterator[int]:
+    def broker(self, *revoked: int, named_by: str = "use_identity_as_username") -> Iterator[int]:
         """Runs mosquitto with a list of these serial numbers; gives its port."""
-        crl = certificates.crl(self.issuer, FileSigner(ISSUER), dict.fromkeys(revoked, self.now), days=7, now=self.now)
-        (self.folder / "crl.pem").write_bytes(certificates.to_pem(crl))
+        lists = [
+            certificates.crl(issuer, FileSigner(key), dict.fromkeys(serials, self.now), days=7, now=self.now)
+            for issuer, key, serials in ((self.issuer, ISSUER, revoked), (self.unknown, OTHER_ISSUER, ()))
+        ]
+        (self.folder / "crl.pem").write_bytes(b"".join(map(certificates.to_pem, lists)))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port: int = free.getsockname()[1]
@@ -92,7 +100,7 @@ class Site:
             f"cafile {self.folder}/ca.pem\ncrlfile {self.folder}/crl.pem\n"
             f"certfile {self.folder}/server.pem\nkeyfile {self.folder}/server.key\n"
             f"user {getpass.getuser()}\n"  # run by root, it would become another user that may not read these files
-            "require_certificate true\nuse_identity_as_username true\nlog_type all\n"
+            f"require_certificate true\n{named_by} true\nlog_type all\n"
         )
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
         with open(self.folder / "log", "wb") as log:
@@ -161,3 +169,21 @@ def test_broker_refuses_the_device_that_the_list_revokes_and_no_other(site: Site
     with site.broker(serial) as port:
         assert "CERTIFICATE_REVOKED" in site.refusal(port, gone)
         assert site.lets_in(port, stays)
+
+
+def test_issuer_of_one_batch_passes_for_anothers_device_by_common_name_but_not_by_subject(site: Site) -> None:
+    # the name constraint binds OU: a broker that looks at CN alone does not see of which batch the issuer is
+    rightful, _ = site.device(EUI)
+    stolen, _ = site.device(EUI, known=False)
+    site.trust(site.issuer, site.unknown)
+    try:
+        for named_by, names in (
+            ("use_identity_as_username", [EUI.hex()] * 2),
+            ("use_subject_as_username", [f"CN={EUI.hex()},OU=B1", f"CN={EUI.hex()},OU=B2"]),
+        ):
+            with site.broker(named_by=named_by) as port:
+                assert site.lets_in(port, rightful)
+                assert site.lets_in(port, stolen)
+                assert re.findall(r"New client connected .*u'([^']*)'", site.log()) == names
+    finally:
+        site.trust(site.issuer)
