@@ -32,7 +32,7 @@ from sealwire.update import (
     PROVISION_WIFI,
 )
 
-PROVISION_MAX = 4096  # bytes; device/lib/sealband/update/provision.py reads no more
+PROVISION_MAX = 4096  # bytes; device/lib/sealband/update/job.py reads no more
 # the one form that devices read; device/lib/sealband/update/address.py says why
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _OCTET = r"(0|[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])"

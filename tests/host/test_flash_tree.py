@@ -108,9 +108,9 @@ def test_every_flipped_byte_of_the_record_is_noticed_by_the_device(tmp_path: Pat
 def test_device_reads_trust_list_and_provisioned_file(release: Path, tmp_path: Path) -> None:
     flash(release, tmp_path / "flash")
     with Micropython() as device:
-        device.run("from sealband.update import job, provision, trust")
+        device.run("from sealband.update import job, trust")
         device.run(f"job.FOLDER = {str(tmp_path / 'flash' / 'update')!r}")
-        device.run("site, held = provision.load(), trust.load(job.path('trust'))")
+        device.run("site, held = job.provision(), trust.load(job.path('trust'))")
         assert device.call("(site.vendor, site.class_id)") == (VENDOR_ID.bytes, CLASS_ID.bytes)
         assert device.call("list(site.origins)") == list(PROVISION.origins)
         assert device.call("(list(site.wifi), site.ca)") == (["home", "password"], b"DER")
@@ -127,9 +127,9 @@ def test_device_would_take_the_next_release_and_no_older_one(release: Path, tmp_
     for sequence in (7, 8):
         sign(signed_release.write(tmp_path / str(sequence), sequence=sequence))
     with Micropython() as device:
-        device.run("from sealband.update import job, manifest, provision, trust\nfrom sealboot import record")
+        device.run("from sealband.update import job, manifest, trust\nfrom sealboot import record")
         device.run(f"job.FOLDER = {str(tmp_path / 'flash' / 'update')!r}")
-        device.run("site, held = provision.load(), trust.load(job.path('trust'))")
+        device.run("site, held = job.provision(), trust.load(job.path('trust'))")
         device.run(f"boot = record.load({str(tmp_path / 'flash' / 'slots')!r})")
         device.run("me = manifest.Identity(site.vendor, site.class_id, {b'app': boot.floor}, {b'app': 300000})")
         device.run(

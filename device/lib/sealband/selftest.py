@@ -130,7 +130,7 @@ def _measure(sensor):
 # (sequence, digest) of the release in the running slot, when the envelope at this path names it and enough keys of this
 # board's trust list have signed that.
 def release(path):
-    from sealband.update import job, manifest, provision, trust
+    from sealband.update import job, manifest, trust
     from sealband.update.refused import UpdateRefused
     from sealboot import image, record
     from sealwire.manifest import COMPONENT_APP
@@ -138,7 +138,7 @@ def release(path):
 
     if sealboot.index > 1:
         raise SelfTestError("no_slot", "this board runs no release")
-    site = provision.load()
+    site = job.provision()
     if site is None:
         raise SelfTestError("not_provisioned", "nothing says for whom this board takes releases")
     try:

@@ -25,9 +25,7 @@ CLAIM = "claim"  #        9  record  enrol.py: the secret on the label
 SERVICE = "service"  #   10  record  service.py: whose tokens unlock this board
 CLOSED = "closed"  #     11  number  service.py: boot.py opens no REPL
 UNLOCK = "unlock"  #     12  number  start.py: the next start asks for a token
-TAMPER = (
-    "tamper"  #     13  number  service.py: tokens refused and not told, 256 times how many plus the last one's code
-)
+TAMPER = "tamper"  #     13  number  service.py: refusals not told: 256 times how many, plus the last one's code
 TOLD = "told"  #         14  number  service.py: when they were told last
 RETIRE = "retire"  #     15  record  retire.py: how far the end of this identity is
 

@@ -13,7 +13,7 @@ import time
 import sealboot
 from sealband.links.base import LinkError
 from sealband.store import discard
-from sealband.update import address, fetch, job, manifest, provision, trust
+from sealband.update import address, fetch, job, manifest, trust
 from sealband.update.refused import UpdateRefused
 from sealboot import record
 from sealwire import update as wire
@@ -66,7 +66,7 @@ def say(step, *numbers):
 
 
 def attempt(work, machine, now_s, feed):
-    site = provision.load()
+    site = job.provision()
     if site is None:
         raise UpdateRefused(wire.HOST_REFUSED)
     if not address.allowed(work.url, site.origins):
