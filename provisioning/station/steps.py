@@ -64,7 +64,6 @@ class Reason(StrEnum):
 
     UNPLUGGED = "unplugged"
     NO_ANSWER = "no_answer"
-    PORT_BUSY = "port_busy"
     WRONG_MODEL = "wrong_model"
     BAD_FLASH = "bad_flash"
     BAD_RELEASE = "bad_release"
@@ -275,6 +274,8 @@ class Job:
             return Outcome(self._eui, standing.ticket, repeated, _ms(begun))
         if not standing.record:
             self._make_ready(standing)
+        elif not standing.labelled:
+            self._tools.look(self._port, unlock.LOOK_S, self._present)  # out of the loader
         self._enter(Step.ENROL)
         bench.enrol(self._link, self._setup.tickets, self._ledger, restart=False, note_refusal=False, clock=self._clock)
         standing = self._ledger.standing(self._eui)

@@ -203,6 +203,16 @@ class Station:
             self.errors.append(text)
 
 
+def make_board(piece: Piece) -> VirtualBoard:
+    """The board, which is off."""
+    clock = SimClock.start()
+    fitted = outfit(boards.load("VIRTUAL"), Wearer(piece.number, "fast"), clock)
+    chip = "esp32s3" if piece.fault == WRONG_MODEL else "esp32"
+    return VirtualBoard(
+        piece.folder, name=piece.eui, mac=piece.mac, clock=clock, parts=fitted.parts, adc=fitted.adc, chip=chip
+    )
+
+
 class Floor:
     """The boards, the sockets and the station.
 
@@ -313,13 +323,7 @@ class Floor:
                 self._over.set()
 
     def _plug(self, path: Path, piece: Piece) -> None:
-        clock = SimClock.start()
-        fitted = outfit(boards.load("VIRTUAL"), Wearer(piece.number, "fast"), clock)
-        chip = "esp32s3" if piece.fault == WRONG_MODEL else "esp32"
-        board = VirtualBoard(
-            piece.folder, name=piece.eui, mac=piece.mac, clock=clock, parts=fitted.parts, adc=fitted.adc, chip=chip
-        )
-        with board:
+        with make_board(piece) as board:
             piece.plugged += 1
             begun = time.monotonic()
             pull_at = begun + self.random.uniform(1, 40) if piece.fault == UNPLUGGED else float("inf")
