@@ -58,6 +58,7 @@ def computed_examples() -> dict[str, bytes]:
         "root.z": z,
         "root.transcript": transcript,
         "root.ck0": ck0,
+        "root.claim": expand(ck0, enrolment.CLAIM_LABEL, enrolment.CLAIM_LEN),
         "root.confirm": hmac.digest(expand(ck0, b"sealband/1 confirm", 32), digest, "sha256")[:16],
         "epoch0.ku": ku,
         "epoch0.kd": kd,
