@@ -61,6 +61,7 @@ class Rom:
         spi: the base of the flash's SPI controller.
         command, word: offsets from there of USER2 and W0.
         address_shift: how far an SPI address is shifted in its register.
+        checked: what the address's check byte is multiplied by where it is kept behind it; 0: there is none.
         chip_id: what GET_SECURITY_INFO tells; None: the ROM does not know that request.
     """
 
@@ -70,6 +71,7 @@ class Rom:
     command: int
     word: int
     address_shift: int
+    checked: int
     chip_id: int | None
 
 
@@ -90,9 +92,10 @@ ROMS = {
         0x24,
         0x80,
         8,
+        1 << 16,
         None,
     ),
-    "esp32s3": Rom({MAGIC_REGISTER: 9}, 0x60007044, 0x60002000, 0x20, 0x58, 0, 9),
+    "esp32s3": Rom({MAGIC_REGISTER: 9}, 0x60007044, 0x60002000, 0x20, 0x58, 0, 0, 9),
 }
 
 
@@ -182,7 +185,7 @@ class Loader:
         self.ended = False
         self._registers = dict(self._rom.registers)
         self._registers[self._rom.mac] = int.from_bytes(self._mac[2:], "big")
-        self._registers[self._rom.mac + 4] = int.from_bytes(self._mac[:2], "big")
+        self._registers[self._rom.mac + 4] = int.from_bytes(self._mac[:2], "big") | self._rom.checked * _crc(self._mac)
         self._stub = False
         self._attached = False
         self._silent = False
@@ -298,6 +301,16 @@ class Loader:
     def _frame(self, operation: int, *, value: int = 0, data: bytes = b"", error: int = 0) -> bytes:
         body = (b"" if error else data) + bytes((bool(error), error)) + (b"" if self._stub else bytes(2))
         return _escaped(_HEAD.pack(_ANSWER, operation, len(body), value) + body)
+
+
+def _crc(mac: bytes) -> int:
+    # as esp_crc8 in the ESP32's ROM: CRC-8 of the polynomial 0x31, least significant bit first
+    crc = 0
+    for byte in mac:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x8C if crc & 1 else 0)
+    return crc
 
 
 def _escaped(frame: bytes) -> bytes:

@@ -21,6 +21,7 @@ DIGEST_KEY, FLASH_KEY = "{secure-boot-key}", "{flash-key}"  # stand for files in
 State = Literal["open", "done", "conflict"]
 Loader = Literal["closed", "secure"]
 _RAW = re.compile(r"0x([0-9a-fA-F]{1,64})")
+_MAC = re.compile(r"((?:[0-9a-f]{2}:){5}[0-9a-f]{2}) \(.{0,20}OK\)")
 
 # what no eFuse and no Sealband makes good while the firmware is MicroPython's own download
 STOCK_LACKS = (
@@ -161,7 +162,7 @@ def fuses(summary: str) -> dict[str, Fuse]:
     start = summary.find("\n{\n")
     try:
         rows, _ = json.JSONDecoder().raw_decode(summary[start + 1 :])
-        return {str(name): _fuse(row) for name, row in rows.items()}
+        return {str(name): _mac(row) if name == "MAC" else _fuse(row) for name, row in rows.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise SecureRefused("espefuse printed no summary", "check the port and the version of esptool") from None
 
@@ -226,6 +227,14 @@ def _fuse(row: Mapping[str, Any]) -> Fuse:
         raise ValueError("raw_value")
     digits = match[1]
     return Fuse(bytes.fromhex("0" * (len(digits) % 2) + digits), row["readable"], row["writeable"])
+
+
+def _mac(row: Mapping[str, Any]) -> Fuse:
+    # its raw value is the other way round; and its text says whether the chip's check byte fits
+    match = _MAC.fullmatch(row["value"])
+    if not match:
+        raise ValueError("MAC")
+    return Fuse(bytes.fromhex(match[1].replace(":", "")), bool(row["readable"]), bool(row["writeable"]))
 
 
 def _left(step: Step, found: Mapping[str, Fuse]) -> tuple[str, ...]:

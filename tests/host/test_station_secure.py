@@ -22,6 +22,7 @@ from host_tools.sim import firmware
 from provisioning.station import efuses, secure, securebuild
 from provisioning.station.efuses import Consent, Efuses, Protocol
 from provisioning.station.secure import SecureRefused
+from tests.support.boards import MAC, scripted
 
 CHIPS = ("esp32", "esp32s3")
 ESPEFUSE = (sys.executable, "-m", "espefuse")
@@ -242,6 +243,18 @@ def test_an_esp32s3_is_closed_though_the_run_is_broken_off_three_times(s3: Desk)
     check_closed(s3)
     with pytest.raises(SecureRefused, match=r"step flash key: .* is burnt already"):
         s3.plan(key_known=False)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_chip_on_a_port_is_planned_by_its_own_efuses_and_no_burning_is_believed(tmp_path: Path, chip: str) -> None:
+    # the virtual chip's eFuses can be read and not burnt
+    with scripted(tmp_path, "print('delivered')", chip=chip) as board:
+        board.wait_for("delivered")
+        fuses = Efuses(chip, port=board.port)
+        plan = secure.plan(chip, fuses.read(), digest=bytes(range(32)), flash_key=FLASH_KEY)
+        assert plan.mac == MAC and plan.open == plan.steps
+        with pytest.raises(SecureRefused, match="eFuse controller"):
+            fuses.burn(["burn-efuse", {"esp32": "JTAG_DISABLE", "esp32s3": "DIS_PAD_JTAG"}[chip], "1"])
 
 
 def test_another_keys_digest_is_refused(s3: Desk, keys: Path) -> None:
