@@ -203,7 +203,8 @@ def parts(image: bytes, offset: int, layout: Sequence[Partition], files: bytes) 
         )
     if offset <= TABLE_AT:
         found = _table(image[TABLE_AT - offset :][:TABLE_LEN])
-        if found != [(_TYPES[row.type], row.offset, row.size, row.name) for row in layout]:
+        rows = [(_TYPES[row.type], row.offset, row.size, row.name) for row in layout]
+        if found != rows and not (found == rows[:-1] and _made_at_start(layout)):
             raise FirmwareMissing(
                 "the firmware image has another partition table than the board's partitions.csv",
                 "take the variant that the board's definition names",
@@ -220,6 +221,14 @@ def parts(image: bytes, offset: int, layout: Sequence[Partition], files: bytes) 
                 f"the firmware image writes into {row.name}", "take an image that leaves NVS and otadata erased"
             )
     return here
+
+
+def _made_at_start(layout: Sequence[Partition]) -> bool:
+    """Whether MicroPython makes the last partition itself: from 1.26 on its tables leave the file system out, and what
+    is behind the last slot becomes it (ports/esp32/main.c, pull request 17337).
+    """
+    *_, slot, files = layout
+    return files.name == FILES and slot.type == "app" and files.offset == slot.offset + slot.size
 
 
 def _table(data: bytes) -> list[tuple[int, int, int, str]]:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +375,16 @@ def test_a_download_with_another_partition_table_is_refused() -> None:
     other = download("esp32", Flash(rows, Path()).areas)
     with pytest.raises(FirmwareMissing, match="another partition table"):
         parts(other, 0x1000, LAYOUT, b"")
+
+
+def test_a_download_that_leaves_the_file_system_to_the_first_start_is_taken() -> None:
+    # MicroPython from 1.26 on: partitions-4MiB-ota.csv ends with ota_1
+    image = download("esp32", Flash(LAYOUT[:-1], Path()).areas)
+    assert parts(image, 0x1000, LAYOUT, b"files")[VFS.offset] == b"files"
+    # but not where what it makes would begin elsewhere than the board's
+    moved = [*LAYOUT[:-1], replace(VFS, offset=VFS.offset + 0x1000, size=VFS.size - 0x1000)]
+    with pytest.raises(FirmwareMissing, match="another partition table"):
+        parts(image, 0x1000, moved, b"")
 
 
 @pytest.mark.parametrize(("size", "offset"), [(0x180001, 0x10000), (0x1000, 0x1000), (0x1000, 0x20000)])
