@@ -14,7 +14,7 @@ from host_tools.cli import CommandFailed, station_firmware, station_secure
 from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
 from host_tools.cli.station_display import Display
 from host_tools.cli.station_setup import Settings, known, lanes, read_tickets, setup
-from host_tools.cli.station_unlock import label_command, token_command, unlock_command
+from host_tools.cli.station_unlock import label_command, unlock_command
 from host_tools.cli.stop import stoppable
 from host_tools.release import files
 from provisioning.station import bench
@@ -58,8 +58,8 @@ def _key(ctx: click.Context, parameter: click.Parameter, value: str | None) -> b
         raise click.BadParameter("not a P-256 public key of 130 hex digits") from None
 
 
-for _command in (unlock_command, token_command, label_command):
-    group.add_command(_command)
+group.add_command(unlock_command)
+group.add_command(label_command)
 
 
 @group.command("run")

@@ -1,4 +1,4 @@
-"""`sealband station unlock`, `token` and `label`: what is done to a board that is finished. The work is in
+"""`sealband station unlock` and `label`: what is done to a board that is finished. The work is in
 provisioning.station.unlock, provisioning.service_tokens and provisioning.labels."""
 
 import getpass
@@ -49,7 +49,7 @@ def unlock_command(
     """Open a closed board's REPL until its next reset.
 
     With the service key here, by one command. Without: --challenge-out FILE --token FILE; whoever has the key makes
-    the second of the first by `sealband station token`, within two minutes.
+    the second of the first by `sealband registry service-token`, within two minutes.
     """
     if (key is None) == (challenge_out is None or token is None):
         raise click.UsageError("give --key, or both --challenge-out and --token")
@@ -69,25 +69,6 @@ def unlock_command(
         print_json({"eui": opened.eui.hex(), "model": opened.model, "release": opened.release, "unlocked": True})
     else:
         remark(f"The REPL of {opened.eui.hex()} is open until its next reset.")
-
-
-@click.command("token")
-@click.argument("challenge", type=_path)
-@click.option("--key", required=True, metavar="URI", help="The service key: file:PATH or pkcs11:…")
-@click.option("--out", required=True, type=_path, help="The token's file.")
-@_operator
-@_valid
-@json_option
-def token_command(challenge: Path, key: str, out: Path, operator_name: str | None, valid_s: int, as_json: bool) -> None:
-    """Sign the token that answers the challenge in a file, for this board and this once."""
-    asked = unlock.read_challenge(files.read(challenge, wire.LINE_MAX).decode("ascii", errors="replace"))
-    expiry = _expiry(valid_s)
-    made = service_tokens.make(asked, signers.open_signer(key), expiry, operator_name or getpass.getuser())
-    files.replace(out, made.hex().encode() + b"\n")
-    if as_json:
-        print_json({"eui": asked.eui.hex(), "model": asked.model, "not_after": expiry + EPOCH_2025, "token": str(out)})
-    else:
-        remark(f"Token for board {asked.eui.hex()}, valid for {valid_s} s, in {out}.")
 
 
 @click.command("label")
@@ -123,7 +104,7 @@ def _by_files(challenge_out: Path, token: Path) -> Callable[[Challenge, str], by
         raise CommandFailed(f"{token} is there already: a token is for one challenge", "remove it")
 
     def answer(_challenge: Challenge, text: str) -> bytes:
-        files.replace(challenge_out, text.encode() + b"\n")
+        files.replace(challenge_out, text.removeprefix(wire.CHALLENGE).encode() + b"\n")
         remark(f"Challenge in {challenge_out}; waiting for {token} for {TOKEN_WAIT_S} s.")
         limit = time.monotonic() + TOKEN_WAIT_S
         while time.monotonic() < limit:
@@ -132,7 +113,9 @@ def _by_files(challenge_out: Path, token: Path) -> Callable[[Challenge, str], by
                 try:
                     return bytes.fromhex(digits)
                 except ValueError:
-                    raise CommandFailed(f"{token} holds no token", "make it by: sealband station token") from None
+                    raise CommandFailed(
+                        f"{token} holds no token", "make it by: sealband registry service-token"
+                    ) from None
             time.sleep(0.2)
         raise CommandFailed(f"{token} did not come in {TOKEN_WAIT_S} s", "begin again")
 
