@@ -9,7 +9,8 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,7 @@ sys_startup sys_shutdown sys_restart sys_crash sys_monitor_disabled sys_backup s
 EVENTS = frozenset(_VOCABULARY.split())
 DETAILS_MAX = 2048  # characters of JSON
 NAME_MAX = 64
+BATCH = 500  # events a statement
 GENESIS = bytes(32)
 HEAD_ID = 1
 FIRST = "registry_created"  # every trail begins with it, so that wiping the whole trail does not make a new one
@@ -108,6 +110,47 @@ def append(
         UnknownEvent: not in the vocabulary.
         AuditBroken: the trail does not end where its head says, or another master key wrote it.
     """
+    append_all(vault, [(event, subject, details)], actor=actor, clock=clock)
+
+
+def append_all(
+    vault: Vault,
+    events: Sequence[tuple[str, str, Mapping[str, Detail]]],
+    *,
+    actor: str = "system",
+    clock: Callable[[], float] = time.time,
+) -> None:
+    """Add events in this order, for what concerns many at once; see `append`.
+
+    Args:
+        events: event, subject and details of each.
+    """
+    told = [_checked(event, subject, actor, details) for event, subject, details in events]
+    if not told:
+        return
+    key = _key(vault)
+    with transaction.atomic():
+        head = AuditHead.objects.select_for_update().filter(id=HEAD_ID).first()
+        last, previous = _end(key, head)
+        rows = []
+        for event, subject, text in told:
+            if (last == 0) != (event == FIRST):
+                raise AuditBroken(last + 1, f"only the first event is {FIRST}, and it must be there")
+            last += 1
+            row = AuditEvent(
+                sequence=last, at_ms=int(clock() * 1000), event=event, actor=actor, subject=subject, details=text
+            )
+            previous = row.mac = _mac(key, previous, row)
+            rows.append(row)
+        AuditEvent.objects.bulk_create(rows, batch_size=BATCH)
+        AuditHead.objects.update_or_create(
+            id=HEAD_ID, defaults={"sequence": last, "mac": _head_mac(key, last, previous)}
+        )
+        audit_log.note()
+
+
+def _checked(event: str, subject: str, actor: str, details: Mapping[str, Detail]) -> tuple[str, str, str]:
+    """Event, subject and the JSON of the details, or UnknownEvent."""
     if event not in EVENTS:
         raise UnknownEvent(f"{event!r} is not in the audit vocabulary")
     if len(subject) > NAME_MAX or len(actor) > NAME_MAX:
@@ -115,24 +158,10 @@ def append(
     for name, value in details.items():
         if not all(isinstance(part, str | int | None) for part in (value if isinstance(value, list) else [value])):
             raise UnknownEvent(f"audit detail {name!r} is of type {type(value).__name__}")
-    text = json.dumps(details, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(dict(details), sort_keys=True, separators=(",", ":"))
     if len(text) > DETAILS_MAX:
         raise UnknownEvent(f"audit details of {len(text)} characters are longer than {DETAILS_MAX}")
-    key = _key(vault)
-    with transaction.atomic():
-        head = AuditHead.objects.select_for_update().filter(id=HEAD_ID).first()
-        last, previous = _end(key, head)
-        if (last == 0) != (event == FIRST):
-            raise AuditBroken(last + 1, f"only the first event is {FIRST}, and it must be there")
-        row = AuditEvent(
-            sequence=last + 1, at_ms=int(clock() * 1000), event=event, actor=actor, subject=subject, details=text
-        )
-        row.mac = _mac(key, previous, row)
-        row.save()
-        AuditHead.objects.update_or_create(
-            id=HEAD_ID, defaults={"sequence": row.sequence, "mac": _head_mac(key, row.sequence, row.mac)}
-        )
-        audit_log.note()
+    return event, subject, text
 
 
 def verify(vault: Vault, anchor: str | None = None) -> Trail:
@@ -187,8 +216,8 @@ def verify_log(vault: Vault, path: Path) -> int:
     """
     key = _key(vault)
     previous, count = GENESIS, 0
-    rows = AuditEvent.objects.order_by("sequence").iterator(chunk_size=1000)
-    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+    in_order = AuditEvent.objects.order_by("sequence").iterator(chunk_size=1000)
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file, closing(in_order) as rows:
         while line := file.readline(LINE_MAX):
             count += 1
             try:

@@ -179,8 +179,7 @@ class _Import:
         name = _name(self._content)
         entries = len(self._content.entries)
         JournalImport.objects.update_or_create(journal=name, defaults={"entries": entries, "head": self._content.head})
-        for event, subject, details in self._events:
-            audit.append(self._vault, event, subject=subject, actor=self._actor, clock=self._clock, **details)
+        audit.append_all(self._vault, self._events, actor=self._actor, clock=self._clock)
         audit.append(
             self._vault,
             "journal_imported",

@@ -11,7 +11,17 @@ from rich.table import Table
 
 from tests.bench.figure import Figure
 
-BENCHES = ("overhead", "crypto", "airbytes", "heap", "ingest", "update_verify", "update_install", "update_patch")
+BENCHES = (
+    "overhead",
+    "crypto",
+    "airbytes",
+    "heap",
+    "ingest",
+    "journal_import",
+    "update_verify",
+    "update_install",
+    "update_patch",
+)
 
 
 def measure(names: tuple[str, ...] = BENCHES) -> list[Figure]:
