@@ -522,3 +522,16 @@ def test_mark_that_cannot_be_read_closes_and_one_that_was_never_written_does_not
     for nvs in (Absent, Zero):
         assert start_closed(chip, nvs=nvs) == (["works"], "REPL")
         assert chip.heard, "Control-C stayed off"
+
+
+def test_trial_on_a_closed_board_that_raises_is_rolled_back_all_the_same():
+    chip = released({"main.py": b"import ran\nran.append('new')\n1 / 0"})
+    with chip:
+        held = record.load("/slots")
+        remove_tree("/slots/a")
+        held.slots[0] = (OLD, fill("a", {"main.py": WORKS}), 1)
+        record.save(held, "/slots")
+    for _ in range(4):
+        assert start_closed(chip) == (["new"], "restarts")
+    for _ in range(2):
+        assert start_closed(chip) == (["works"], "restarts")

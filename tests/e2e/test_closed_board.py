@@ -1,6 +1,7 @@
 """Boards on their way through the station, and afterwards: what is asked over the REPL, and how it closes and opens."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,17 @@ from tests.support.boards import has_raw_repl
 from tests.support.closed_board import EUI, RUNS, Bench, Port, token
 
 pytestmark = pytest.mark.skipif(not has_raw_repl(), reason="MicroPython's unix port has a raw REPL from 1.27 on")
+
+ASLEEP = """
+from sealband.app import App, Every
+from sealband.links.lora import LoRa
+from sealband.sensors.tmp117 import SkinTemperature
+
+
+def build(board):
+    board.power()
+    return App([Every(30, SkinTemperature(board.i2c()))], [LoRa(board)], deep_sleep=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -108,4 +120,20 @@ def test_wrong_tokens_are_refused_by_name_and_the_board_goes_back_to_its_work(
             port.token(presented)
             assert port.wait("sealband/1 refused (\\w+) ")[1] == code
             port.wait("sealband: " + RUNS)
+            if code == "signature":
+                port.wait(r"\[\d+\] sealed 0 ")  # the first is told at once, by an event
     assert not bench.opens()
+
+
+def test_board_that_sleeps_deeply_is_unlocked_when_it_wakes(tmp_path: Path, key: Signer) -> None:
+    app = tmp_path / "app.py"
+    app.write_text(ASLEEP)
+    tree = closed_board.flash_tree(tmp_path, app)
+    with closed_board.board(tmp_path / "board", tree, speed=10) as bench:
+        bench.close(key.public_key)
+        with Port(bench.board.port) as port:
+            while bench.board.state != "asleep":
+                time.sleep(0.01)
+            port.token(token(port.challenge(), key))
+            port.wait(wire.UNLOCKED)
+        assert bench.opens()

@@ -96,19 +96,11 @@ class Bench:
 
 
 @contextmanager
-def board(folder: Path, tree: Path, **settings: object) -> Iterator[Bench]:
+def board(folder: Path, tree: Path, *, speed: float = 1.0) -> Iterator[Bench]:
     """The board, switched on and not enrolled."""
-    clock = SimClock.start()
+    clock = SimClock.start(speed)
     fitted = outfit(boards.load("VIRTUAL"), Wearer(7, "fast"), clock)
-    made = VirtualBoard(
-        folder,
-        name="a",
-        mac=MAC,
-        clock=clock,
-        parts=fitted.parts,
-        adc=fitted.adc,
-        **settings,  # type: ignore[arg-type]
-    )
+    made = VirtualBoard(folder, name="a", mac=MAC, clock=clock, parts=fitted.parts, adc=fitted.adc)
     made.install(tree)
     with made:
         yield Bench(made)
