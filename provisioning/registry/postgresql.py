@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs for dumping and loading the connected database. The password goes by the environment."""
+"""PostgreSQL's own programs, for dumping and loading the connected database; the password goes by the environment."""
 
 import os
 import subprocess
@@ -44,10 +44,13 @@ def clear() -> None:
 
 
 def _run(program: str, *arguments: str) -> None:
-    connection.ensure_connection()
-    info = connection.connection.info
-    parameters = " ".join(f"{name}='{_quoted(value)}'" for name, value in info.get_parameters().items())
-    environment = {**os.environ, **({"PGPASSWORD": info.password} if info.password else {})}
+    settings = connection.settings_dict
+    named = {"dbname": "NAME", "user": "USER", "host": "HOST", "port": "PORT"}
+    chosen = {name: settings[key] for name, key in named.items() if settings[key]} | settings["OPTIONS"]
+    password = chosen.pop("password", "") or settings["PASSWORD"]
+    # the program's arguments are seen by every process of the machine, its environment is not
+    parameters = " ".join(f"{name}='{_quoted(value)}'" for name, value in chosen.items())
+    environment = {**os.environ, **({"PGPASSWORD": str(password)} if password else {})}
     try:
         done = subprocess.run(
             [program, f"--dbname={parameters}", "--no-password", *arguments],
