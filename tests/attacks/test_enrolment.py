@@ -252,3 +252,64 @@ def test_ticket_for_another_model_is_refused(registry: TemporaryRegistry):
     path = registry.folder / "b.journal"
     add_record(path, board, board.enrol(file.tickets[0], bytes(16), 0))
     assert reasons(registry, path) == [Reason.WRONG_MODEL]
+
+
+def test_board_that_was_retired_does_not_come_back_without_leave(registry: TemporaryRegistry):
+    from provisioning.registry import devices
+
+    file = registry.issue(2)
+    board = SoftBoard()
+    registry.take(registry.station("a", file, [board]))
+    devices.write_off(board.eui, registry.vault)
+    again = SoftBoard(board.eui)
+    path = registry.folder / "b.journal"
+    add_record(path, again, again.enrol(file.tickets[1], os.urandom(16), 0))
+    result = registry.take(path)
+    assert [refusal.reason for refusal in result.refused] == [Reason.EUI_TAKEN]
+    assert "now retired" in result.refused[0].text
+    devices.allow_reenrol(board.eui, registry.vault)
+    assert registry.take(path).admitted == [board.eui.hex()]
+
+
+def test_old_record_of_a_retired_board_is_not_taken_for_a_new_enrolment(registry: TemporaryRegistry):
+    from provisioning.registry import devices
+
+    board = SoftBoard()
+    path = registry.station("a", registry.issue(1), [board])
+    registry.take(path)
+    devices.write_off(board.eui, registry.vault)
+    devices.allow_reenrol(board.eui, registry.vault)
+    replayed = registry.folder / "b.journal"
+    add_record(replayed, board, board.record)
+    for journal in (path, replayed):
+        result = registry.take(journal)
+        assert (result.admitted, result.repeated) == ([], 1)
+    assert [row["state"] for row in registry.services.devices()] == ["retired"]
+
+
+def test_more_tickets_than_the_quota_are_not_issued(registry: TemporaryRegistry):
+    registry.services.set_quota(MODEL, 3, registry.vault)
+    registry.issue(3)
+    with pytest.raises(registry.services.RegistryError, match="quota"):
+        registry.issue(1)
+
+
+def test_revoked_ticket_is_refused(registry: TemporaryRegistry):
+    file = registry.issue(1)
+    path = registry.station("a", file, [SoftBoard()])
+    registry.services.revoke_batch(file.batch, registry.vault)
+    assert reasons(registry, path) == [Reason.TICKET_REVOKED]
+
+
+def test_ticket_file_with_another_service_key_or_issuer_is_refused():
+    from provisioning import signers
+    from provisioning.tickets import TicketFileError
+
+    key, own = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    tickets = (Ticket(bytes(8), public_bytes(own)),)
+    file = TicketFile.sign("b", MODEL, 0, tickets, signers.FileSigner(key), public_bytes(own), b"\x30\x00")
+    data = file.to_bytes()
+    for old, new in ((f'"service": "{file.service.hex()}"', '"service": ""'), ('"issuer": "3000"', '"issuer": ""')):
+        with pytest.raises(TicketFileError, match="signature"):
+            TicketFile.from_bytes(data.replace(old.encode(), new.encode()))
+    assert TicketFile.from_bytes(data) == file
