@@ -217,7 +217,7 @@ def verify_log(vault: Vault, path: Path) -> int:
     key = _key(vault)
     previous, count = GENESIS, 0
     in_order = AuditEvent.objects.order_by("sequence").iterator(chunk_size=1000)
-    with open(path, encoding="utf-8", errors="replace", newline="\n") as file, closing(in_order) as rows:
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file, closing(in_order) as rows:  # type: ignore[type-var]
         while line := file.readline(LINE_MAX):
             count += 1
             try:

@@ -7,6 +7,7 @@ it. Kept where the database's owner cannot write, it shows an older database put
 import fcntl
 import logging
 import os
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -54,6 +55,8 @@ def catch_up(path: Path) -> int:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise AuditLogError("it is not a regular file")
         fcntl.flock(file, fcntl.LOCK_EX)
         last = _last(file)
         if last is not None:
@@ -74,7 +77,7 @@ def _last(file: BinaryIO) -> AuditEvent | None:
     """The event of the last whole line; half a line, left by a crash, is cut off."""
     length = file.seek(0, os.SEEK_END)
     file.seek(max(0, length - 2 * LINE_MAX))
-    tail = file.read()
+    tail = file.read(2 * LINE_MAX)
     whole = tail.rfind(b"\n") + 1
     if whole < len(tail):
         os.ftruncate(file.fileno(), length - len(tail) + whole)

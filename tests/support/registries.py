@@ -1,7 +1,10 @@
 """A registry in a temporary folder, with tickets and stations: for host tests."""
 
+import shutil
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cbor2
 
@@ -14,6 +17,21 @@ from tests.support.soft_board import SoftBoard
 
 MASTER_KEY = bytes(range(32))
 MODEL = "virtual-wearable"
+APPS = ("host_tools.ingest", "host_tools.rollout")  # as the commands do
+
+
+@cache
+def _template() -> TemporaryDirectory[str]:
+    """A new registry to copy: migrations are most of what making one costs."""
+    folder = TemporaryDirectory(prefix="sealband-template-")
+    registry.setup(Path(folder.name, "registry.db"), extra_apps=APPS)
+    from django.db import connections
+
+    from provisioning.registry import services
+
+    services.init_registry(Vault(MASTER_KEY))
+    connections.close_all()
+    return folder
 
 
 class TemporaryRegistry:
@@ -23,11 +41,12 @@ class TemporaryRegistry:
         self.folder = folder
         self.database = folder / "registry.db"
         self.vault = Vault(MASTER_KEY)
-        registry.setup(self.database, extra_apps=("host_tools.ingest", "host_tools.rollout"))  # as the commands do
+        for file in Path(_template().name).iterdir():
+            shutil.copy(file, folder / file.name)
+        registry.setup(self.database, extra_apps=APPS)
         from provisioning.registry import services
 
         self.services = services
-        services.init_registry(self.vault)
         self.signer = signers.create_file_key(folder / "batches.pem")
 
     def issue(self, count: int, model: str = MODEL) -> TicketFile:
