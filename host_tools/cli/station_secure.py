@@ -109,9 +109,14 @@ def _row(step: Step) -> dict[str, object]:
 
 
 def _show(plan: Plan) -> None:
-    rows = [[number, *_row(step).values()] for number, step in enumerate(plan.steps, 1)]
-    title = f"{plan.chip} {plan.mac.hex(':')}: the flash is written first, which can be done again; then, for good:"
-    print_table(("", "step", "state", "undo", "espefuse", "why"), rows, title)
+    rows: list[tuple[object, ...]] = [(0, "flash written", "", "yes", "")]
+    for number, step in enumerate(plan.steps, 1):
+        row = _row(step)
+        # names alone: a narrow terminal would cut the commands, which follow in full
+        rows.append((number, step.name, row["state"], row["undo"], ", ".join(want.fuse for want in step.wants)))
+    print_table(("", "step", "state", "undo", "eFuses"), rows, f"{plan.chip} {plan.mac.hex(':')}")
+    for number, step in enumerate(plan.steps, 1):
+        remark(f"{number}. {step.name} ({step.why}): espefuse {' '.join(step.command)}")
     remark("What MicroPython's own downloads cannot protect, so that a custom build is needed:")
     for text in secure.STOCK_LACKS:
         remark(f"- {text}")

@@ -81,6 +81,10 @@ class Efuses:
         """One command of espefuse that burns; raises SecureRefused."""
         self._run(command)
 
+    def left_loader(self) -> None:
+        """Another tool has restarted the chip: the next call must bring it into its loader again."""
+        self._entered = False
+
     def _run(self, command: Sequence[str]) -> str:
         words = [*self._espefuse, "--chip", self.chip, "--do-not-confirm"]
         if self._rehearsal is not None:
@@ -210,6 +214,7 @@ def carry_out(
     protocol.write()
     if write_flash is not None and not plan.starts_encrypted:
         write_flash()
+        efuses.left_loader()
         protocol.note("flash written", "done", clock)
     files = {DIGEST_KEY: str(key_file), FLASH_KEY: str(flash_key)}
     for step in plan.steps:

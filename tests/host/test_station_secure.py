@@ -296,6 +296,28 @@ def test_a_step_that_burns_more_than_it_should_ends_the_run(s3: Desk) -> None:
     assert s3.read()["SECURE_BOOT_EN"].value == 0
 
 
+def test_the_chip_is_brought_into_its_loader_after_flashing_and_stays_there(s3: Desk) -> None:
+    # an espefuse that notes how it was told to reach the chip, and works on the simulated one
+    wrapper, noted = s3.folder / "espefuse.py", s3.folder / "noted"
+    wrapper.write_text(
+        "import subprocess, sys\n"
+        "words = sys.argv[1:]\n"
+        "at = words.index('--port')\n"
+        f"open({str(noted)!r}, 'a').write(' '.join(words[at:at + 6]) + '\\n')\n"
+        f"words[at:at + 6] = ['--virt', '--path-efuse-file', {str(s3.fuses)!r}]\n"
+        "sys.exit(subprocess.run([sys.executable, '-m', 'espefuse', *words]).returncode)\n"
+    )
+    chip = Efuses("esp32s3", port="/dev/x", espefuse=[sys.executable, str(wrapper)])
+
+    def stop(step: secure.Step, outcome: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        s3.carry_out(s3.plan(), efuses=chip, write_flash=lambda: noted.open("a").write("flash\n"), on_step=stop)
+    into, stays = (f"--port /dev/x --before {before} --after no-reset" for before in ("default-reset", "no-reset"))
+    assert noted.read_text().splitlines() == [into, "flash", into, stays]
+
+
 def test_a_step_that_burns_nothing_ends_the_run(s3: Desk) -> None:
     wrapper = s3.folder / "espefuse.py"
     wrapper.write_text(
