@@ -149,7 +149,7 @@ def test_person_at_a_terminal_is_asked_once(sealband, tmp_path: Path):
 
 
 def test_registry_from_before_operators_takes_its_first_one(sealband, tmp_path: Path):
-    """The tables as they were, with an event and a batch; brought up to date by `registry init`, then `operator init`."""
+    """The tables as they were, with events; brought up to date by `registry init`, then `operator init`."""
     code = (
         "import sys; from provisioning import registry; from provisioning.registry.vault import Vault, create_key_file;"
         "from pathlib import Path; create_key_file(Path('sealband.key')); registry.setup('sealband.db');"
@@ -178,11 +178,11 @@ def test_release_is_signed_offline_without_a_registry_and_with_one_only_by_who_m
     from tests.support import signed_release
 
     none = tmp_path / "none.json"
-    folder = signed_release.write(tmp_path / "8")
     signers.create_file_key(tmp_path / "release.pem")
-    words = ("release", "sign", str(folder), "--key", f"file:{tmp_path / 'release.pem'}", "--yes")
-    assert sealband(words, none)["signatures"] == 1  # offline: the key alone decides
-    signed_release.write(folder)
+    key = ("--key", f"file:{tmp_path / 'release.pem'}", "--yes")
+    offline = ("release", "sign", str(signed_release.write(tmp_path / "offline")), *key)
+    assert sealband(offline, none)["signatures"] == 1  # the key alone decides
+    words = ("release", "sign", str(signed_release.write(tmp_path / "8")), *key)
     desk = Desk(sealband, tmp_path)
     desk.found()
     desk.add("desk", "factory")
