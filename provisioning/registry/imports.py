@@ -172,7 +172,8 @@ class _Import:
                 self._done += len(chunk)
                 self._progress(self._done, total)
         result.refused.sort(key=lambda refusal: refusal.line)
-        if self._before < len(self._content.entries):
+        # also of entries that were refused before and are let in now
+        if self._before < len(self._content.entries) or self._events:
             self._note(result)
 
     def _note(self, result: ImportResult) -> None:

@@ -269,6 +269,8 @@ def test_board_that_was_retired_does_not_come_back_without_leave(registry: Tempo
     assert "now retired" in result.refused[0].text
     devices.allow_reenrol(board.eui, registry.vault)
     assert registry.take(path).admitted == [board.eui.hex()]
+    # the same journal lets it in, and that is told too
+    assert [event["event"] for event in devices.show(board.eui)["history"]] == ["device_enrolled"]
 
 
 def test_old_record_of_a_retired_board_is_not_taken_for_a_new_enrolment(registry: TemporaryRegistry):

@@ -98,3 +98,61 @@ def test_registry_on_postgresql_from_init_to_audit(sealband, url: str, tmp_path:
         database.execute("ALTER TABLE registry_auditevent DISABLE TRIGGER ALL")
         database.execute("DELETE FROM registry_auditevent WHERE sequence = 3")
     assert "broken at event 3" in sealband("audit", "verify", status=1, session=checker)["error"]
+
+
+PROGRAM = """
+import os, sys, json
+from pathlib import Path
+from provisioning import registry
+registry.setup(sys.argv[1], extra_apps=("host_tools.ingest", "host_tools.rollout"))
+from provisioning.registry import devices, services
+from provisioning.registry.vault import Vault
+vault = Vault(bytes(32))
+"""
+
+
+def start(url: str, program: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM + program, url, *arguments]
+    return subprocess.Popen(command, stdout=-1, stderr=-1, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> Any:
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    return json.loads(out)
+
+
+def test_two_journals_with_the_same_boards_at_once_on_postgresql_admit_each_board_once(url: str, tmp_path: Path):
+    made = """
+from provisioning import signers
+services.init_registry(vault)
+signer = signers.create_file_key(Path(sys.argv[2], "batches.pem"))
+services.issue_batch(vault, signer, "virtual-wearable", 40, out=Path(sys.argv[2], "tickets"))
+print("{}")
+"""
+    ended(start(url, made, str(tmp_path)))
+    file = TicketFile.from_bytes((tmp_path / "tickets").read_bytes())
+    boards = [SoftBoard() for _ in range(20)]
+    for name, first in (("a", 0), ("b", 20)):
+        for number, board in enumerate(boards):
+            twin = SoftBoard(board.eui)
+            add_record(tmp_path / name, twin, twin.enrol(file.tickets[first + number], os.urandom(16), 0))
+    take = """
+result = services.import_journal(Path(sys.argv[2]), vault)
+print(json.dumps([len(result.admitted), sorted({refusal.reason for refusal in result.refused})]))
+"""
+    both = [start(url, take, str(tmp_path / name)) for name in ("a", "b")]
+    assert sorted(map(ended, both)) == [[0, ["eui_taken"]], [20, []]]
+    again = """
+eui = bytes.fromhex(sys.argv[2])
+devices.write_off(eui, vault)
+devices.allow_reenrol(eui, vault)
+print(json.dumps([row["eui"] for row in services.devices(["retired"])]))
+"""
+    eui = boards[0].eui
+    assert ended(start(url, again, eui.hex())) == [eui.hex()]
+    third = SoftBoard(eui)
+    tickets = [t for t in file.tickets if t.ticket_id.hex() not in (tmp_path / "a").read_text()]
+    result = ended(start(url, take, str(tmp_path / "b")))
+    # what is left of the journal that came second is the board's way back
+    assert result == [1, ["eui_taken"]] and third.record is None and len(tickets) == 20
