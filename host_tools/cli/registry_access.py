@@ -2,6 +2,8 @@
 
 import ssl
 import time
+from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import rich_click as click
@@ -10,7 +12,8 @@ from host_tools.cli import CommandFailed
 from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.guard import enter
 from host_tools.cli.output import json_option, print_json, print_table, remark
-from provisioning import signers
+from host_tools.release import files
+from provisioning import certificates, signers
 from sealwire.messages import EPOCH_2025
 
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -31,6 +34,22 @@ def public_key(text: str) -> bytes:
 @click.group()
 def issuer() -> None:
     """Certificates of the keys that sign devices' TLS certificates."""
+
+
+@issuer.command()
+@click.option("--key", required=True, metavar="URI", help="The root's key; it stays in a safe.")
+@click.option("--name", required=True, metavar="TEXT", help="What the certificate is called.")
+@click.option("--days", default=7300, show_default=True, type=click.IntRange(1, 36500), help="Valid for so long.")
+@click.option("--out", required=True, type=_Out, help="The certificate, PEM; a new file.")
+@json_option
+def root(key: str, name: str, days: int, out: Path, as_json: bool) -> None:
+    """Make the root certificate that issuing certificates are signed by; needs no registry."""
+    der = certificates.create_root(signers.open_signer(key), name, days, datetime.now(UTC))
+    files.create(out, certificates.to_pem(der))
+    if as_json:
+        print_json({"file": str(out), "sha256": sha256(der).digest(), "days": days})
+    else:
+        remark(f"Root certificate {name} in {out}, SHA-256 {sha256(der).hexdigest()}.")
 
 
 @issuer.command()
