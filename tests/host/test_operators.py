@@ -1,5 +1,6 @@
 """Operators: which role may do what, which roles go together, passwords, second factors, sessions and tokens."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ ASKED = (
     "operator.manage audit.view audit.export reading.view reading.export"
 )
 NOW = 1_790_000_000.0
+COMMANDS = Path(__file__).resolve().parents[2] / "host_tools/cli"
 
 
 @pytest.fixture(scope="module")
@@ -273,3 +275,44 @@ def test_djangos_own_login_knows_the_operators(tmp_path: Path):
     command = [sys.executable, "-c", DJANGO, str(tmp_path / "r.db"), PASSWORD]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# the commands that open a registry without asking who acts, and why
+OPEN = {
+    ("connection", "open_registry"): "the way in itself",
+    ("guard", "enter"): "asks",
+    ("ingest", "open_store"): "the way in itself",
+    ("ingest", "enter_store"): "asks",
+    ("ingest", "run"): "a service: the system, not an operator; it shows no reading",
+    ("operator", "init"): "there is no operator yet",
+    ("operator", "login"): "asks for the password",
+    ("operator", "logout"): "ends what it is given",
+    ("operator", "whoami"): "says what it is given",
+    ("registry", "init"): "there is no registry yet",
+    ("registry_keys", "restore"): "there is no registry yet; asks for the shares",
+}
+WAYS_IN = {"open_registry", "open_store", "open_vault", "create_vault"}
+
+
+def calls(names: set[str]) -> list[tuple[str, str, ast.Call]]:
+    """(file, function, call) of each call of one of these in the commands."""
+    found = []
+    for path in sorted(COMMANDS.glob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            for node in ast.walk(function) if isinstance(function, ast.FunctionDef) else ():
+                if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in names:
+                    found.append((path.stem, function.name, node))
+    return found
+
+
+def test_no_command_opens_a_registry_without_asking_who_acts():
+    assert {(file, function) for file, function, _ in calls(WAYS_IN)} <= set(OPEN)
+    assert ("guard", "enter") in {(file, function) for file, function, _ in calls(WAYS_IN)}
+
+
+def test_commands_ask_for_actions_of_the_table_only():
+    asked = set()
+    for _, _, call in calls({"enter", "enter_store", "admit", "enter_if_at_hand", "_rollouts"}):
+        asked |= {argument.value for argument in call.args if isinstance(argument, ast.Constant)}
+    assert len(asked) > 15
+    assert asked <= set(roles.ACTIONS) | roles.OWN
