@@ -38,7 +38,8 @@ counters two are for frames that were not heard before: whoever replays old ones
 
 The limits. That an earlier server has stopped is the operator's to see to: one that is cut off and runs on breaks all
 of this. Dated counters come round after 256 days: rule 2 needs that no device stays in one epoch for so long, and is
-answered there by two restored servers, so far apart, without ever having heard the first.
+answered there by two restored servers, so far apart, without ever having heard the first. A device that the lost server
+rekeyed after the backup has keys that nobody knows any more; it can only be enrolled anew.
 """
 
 from sealwire.frame import CTR_MAX

@@ -2,7 +2,8 @@
 
 Everything is checked before the database gets its name: the file's hash, that the key is the one of this registry, the
 manifest's MAC and the audit trail. What fails leaves nothing behind. The registry is marked as restored, on which hangs
-that no downlink nonce repeats (`restored.py`, `host_tools/ingest/dated.py`); the lost server must not run any more.
+that no downlink nonce repeats (`restored.py`, `host_tools/ingest/dated.py`); the lost server must not run any more. All
+operators' sessions and tokens end.
 """
 
 import hmac
@@ -17,6 +18,7 @@ from pathlib import Path
 from django.db import DatabaseError, connection, connections, transaction
 
 from provisioning import registry
+from provisioning.operators.models import Credential
 from provisioning.registry import audit, keyring, masters, postgresql, restored, shares
 from provisioning.registry.backup import BackupError, Manifest, extract, read, sync_folder
 from provisioning.registry.backup import mac as backup_mac
@@ -100,6 +102,8 @@ def restore(
                 master=new.name,
             )
             keyring.wrap_anew(key, new, clock)
+            # some may have been revoked since the backup
+            Credential.objects.filter(ended=False).update(ended=True)
         trail = audit.verify(vault)
         finish()
     return Restored(manifest, trail, new.name)

@@ -16,12 +16,14 @@ from shamir_mnemonic import combine_mnemonics
 from tests.support import softhsm
 from tests.support.fleet import Fleet, models, process, readings, store, telemetry, uplink
 from tests.support.keyed import APPS, MASTER, KeyedFleet
+from tests.support.operators import session_of
 
 # isort: split
 # these have models, and fleet.py has connected Django
 from django.db import connections
 
 from provisioning import registry
+from provisioning.operators import sessions
 from provisioning.registry import audit, backup, keyring, masters, restore, restored, shares
 from provisioning.registry.models import DataKey, Device, DeviceChain
 from provisioning.registry.vault import MasterKeyRefused
@@ -253,6 +255,17 @@ def test_lost_token_is_replaced_by_another(fleet: Fleet, tmp_path: Path, share_f
     keyring.open_vault(masters.open_master(softhsm.uri("next"), {}))
     with pytest.raises(keyring.OtherMaster):
         keyring.open_vault(masters.open_master(softhsm.uri("lost"), {}))
+
+
+def test_sessions_and_tokens_of_before_do_not_come_back_with_a_backup(
+    fleet: Fleet, tmp_path: Path, share_files: list[Path]
+):
+    text = session_of(fleet.vault, "somebody", ["care"])
+    sessions.resolve(fleet.vault, text)
+    path = made(fleet, tmp_path)
+    again(path, tmp_path, share_files=share_files[:3])
+    with pytest.raises(sessions.SessionRefused):
+        sessions.resolve(fleet.vault, text)
 
 
 def test_existing_database_is_never_touched(fleet: Fleet, tmp_path: Path, share_files: list[Path]):
