@@ -29,6 +29,12 @@ def test_samples_are_complete_and_on_their_grid(cycle: Cycle) -> None:
     assert times[recordids.SKIN_TEMPERATURE] == list(range(BEGIN_S + 60, BEGIN_S + 600, 60))
 
 
+def test_whole_cycle_of_a_closed_board_takes_little_more() -> None:
+    # boot.py stays while main.py runs, and the serial port is watched
+    closed = run(f"{HEAP_WK + 2 + chip_share() // WK}wK", closed=True)
+    assert closed.queued == 0 and sum("] acked 1" in line for line in closed.output) == len(closed.stored)
+
+
 def test_a_heap_that_is_much_too_small_is_noticed() -> None:
     with pytest.raises(CycleFailed, match="Error"):
         run("48wK")
