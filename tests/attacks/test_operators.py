@@ -520,6 +520,36 @@ def test_login_keeps_its_session_in_a_file_of_its_owner(registry: TemporaryRegis
     assert session_file.load("r.db") is None
 
 
+def test_session_in_the_keyring_is_not_in_the_file(registry: TemporaryRegistry, here: Path):
+    import keyring
+    from keyring.backend import KeyringBackend
+
+    class Memory(KeyringBackend):
+        priority = 5  # type: ignore[assignment]
+        kept: dict[tuple[str, str], str] = {}
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            self.kept[service, username] = password
+
+        def get_password(self, service: str, username: str) -> str | None:
+            return self.kept.get((service, username))
+
+        def delete_password(self, service: str, username: str) -> None:
+            del self.kept[service, username]
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Memory())
+    try:
+        text = session_of(registry.vault, "ringer", ["fleet"])
+        assert session_file.store("r.db", "ringer", text) == "keyring"
+        assert text[4:] not in session_file.path_of("r.db").read_text()
+        assert guard.enter("r.db", here / "key", "device.list").name == "ringer"
+        session_file.forget("r.db")
+        assert Memory.kept == {} and session_file.load("r.db") is None
+    finally:
+        keyring.set_keyring(before)
+
+
 def test_session_in_a_token_file_is_refused(registry: TemporaryRegistry, here: Path, monkeypatch: pytest.MonkeyPatch):
     stolen = private_file(here / "stolen", session_of(registry.vault, "carried", ["fleet"]))
     monkeypatch.setenv(guard.TOKEN_FILE, str(stolen))
