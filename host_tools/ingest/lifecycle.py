@@ -53,7 +53,7 @@ class Lifecycle:
         """
         with transaction.atomic():
             row = devices.find(eui)
-            if row.state not in (Device.State.ENROLLED, Device.State.ACTIVE):
+            if row.state not in devices.SERVED:
                 raise RegistryError(f"{row.eui_hex} is {row.state}: it takes no rekey", "resume it first, if it may be")
             if Command.objects.filter(device=row, kind=REKEY, state__in=_OPEN).exists():
                 raise RegistryError(f"a rekey of {row.eui_hex} is under way", "wait for its receipt")

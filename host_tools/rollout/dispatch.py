@@ -15,6 +15,7 @@ from host_tools.ingest.commands import Commands, Order
 from host_tools.rollout import plan, progress
 from host_tools.rollout.models import Rollout, RolloutDevice
 from host_tools.rollout.plan import Progress, RolloutState, State
+from provisioning.registry.devices import SERVED
 from provisioning.registry.models import Device
 from provisioning.registry.vault import Vault
 from sealwire.messages import UPDATE
@@ -67,7 +68,7 @@ class Dispatch:
             orders: list[Order] = []
             for row in chunk:
                 release, device = row.rollout.release, row.device
-                is_active = device.state == Device.State.ACTIVE and device.model == release.model
+                is_active = device.state in SERVED and device.model == release.model
                 after, order = plan.due(progress.of(row), RolloutState.ACTIVE, is_active, now)
                 progress.put(row, after, now_ms)
                 if order:
@@ -149,7 +150,7 @@ def _outside(pk: int) -> QuerySet[Device]:
     """Devices of the rollout's model that are active, were heard, and are not in it."""
     rollout = Rollout.objects.get(pk=pk)
     return (
-        Device.objects.filter(model=rollout.model, state=Device.State.ACTIVE, contact__isnull=False)
+        Device.objects.filter(model=rollout.model, state__in=SERVED, contact__isnull=False)
         .exclude(rollouts__rollout_id=pk)
         .select_related("contact")
         .order_by("pk")

@@ -19,6 +19,7 @@ from host_tools.rollout.models import Release, Rollout
 from host_tools.rollout.plan import Progress, State
 from host_tools.rollout.published import Published
 from provisioning.registry import audit
+from provisioning.registry.devices import SERVED
 from provisioning.registry.models import Device
 from provisioning.registry.vault import Vault
 
@@ -198,7 +199,7 @@ def _targets(published: Published, euis: Sequence[bytes] | None) -> list[Device]
         known = ", ".join(sorted(set(Device.objects.values_list("model", flat=True)))[:SHOWN_MAX]) or "none"
         raise RolloutError(f"no device of the model {published.model!r} is enrolled", f"models that are: {known}")
     if euis is None:
-        devices = list(of_model.filter(state=Device.State.ACTIVE).select_related("contact").order_by("pk"))
+        devices = list(of_model.filter(state__in=SERVED).select_related("contact").order_by("pk"))
     else:
         devices = _named(published, euis)
     if not devices:
@@ -228,7 +229,7 @@ def _named(published: Published, euis: Sequence[bytes]) -> list[Device]:
         raise RolloutError(
             f"not of the model {published.model!r}: {_shown(foreign)}", "name devices of the release's model only"
         )
-    off = [bytes(device.eui) for device in found if device.state != Device.State.ACTIVE]
+    off = [bytes(device.eui) for device in found if device.state not in SERVED]
     if off:
         raise RolloutError(f"suspended or retired: {_shown(off)}", "name active devices only")
     return found

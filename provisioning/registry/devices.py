@@ -27,6 +27,8 @@ from provisioning.registry.vault import Vault
 State = Device.State
 # whose frames are opened
 HEARD = frozenset({State.ENROLLED, State.ACTIVE, State.RETIRING})
+# who is worn or will be: updates and keys are for them
+SERVED = frozenset({State.ENROLLED, State.ACTIVE})
 # who is still there: at a broker, for a claim
 PRESENT = HEARD | {State.SUSPENDED}
 REASON_MAX = 200
