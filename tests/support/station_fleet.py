@@ -288,7 +288,7 @@ class Floor:
                     # spread over what is left to be done, by how fast it went so far
                     pace_s = (time.monotonic() - begun) / max(1, len(self.done)) * (self._wanted - len(self.done))
                     left = max(1, kills - self.station.kills)
-                    next_kill = time.monotonic() + self.random.uniform(0.1, 1.2) * min(40.0, max(3.0, pace_s / left))
+                    next_kill = time.monotonic() + self.random.uniform(0.1, 1.0) * min(40.0, max(3.0, pace_s / left))
         finally:
             self._over.set()
             for thread in threads:
