@@ -14,11 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from sealwire import keys as labels
-from sealwire.enrolment import NONCE_LEN, PUBLIC_KEY_LEN, TICKET_ID_LEN, TRANSCRIPT_LABEL
+from sealwire.enrolment import CLAIM_LABEL, CLAIM_LEN, NONCE_LEN, PUBLIC_KEY_LEN, TICKET_ID_LEN, TRANSCRIPT_LABEL
 from sealwire.frame import EUI_LEN
-
-CLAIM_LABEL = b"sealband/1 claim"
-CLAIM_LEN = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import segno
 
-from provisioning.keys import CLAIM_LEN
-from sealwire.enrolment import MODEL_MAX
+from sealwire.enrolment import CLAIM_LEN, MODEL_MAX
 from sealwire.frame import EUI_LEN
 
 PREFIX = "SEALBAND:1"

@@ -179,7 +179,10 @@ def test_revoked_and_suspended_devices_are_refused_in_the_brokers_list(fleet: Ro
     listed = broker_list.document(0)
     assert [listed["devices"][eui]["allow"] for eui in euis] == [True, False, False, False]
     rules = broker_list.acl(listed, "user ingest\ntopic read #\n")
-    assert f"user {euis[0]}" in rules and "user ingest" in rules
+    assert (
+        f"user CN={euis[0]},OU={Device.objects.get(eui=boards[0].wearable.eui).ticket.batch.name}\n" in rules
+        and "user ingest" in rules
+    )
     assert not any(eui in rules for eui in euis[1:])
 
 
@@ -190,6 +193,7 @@ def test_mosquitto_lets_in_whom_the_list_names_to_their_own_topics_only(fleet: R
     folder = tmp_path / "broker"
     folder.mkdir(mode=0o755)
     rules = folder / "acl"
+    subjects = broker_list.document(0)["devices"]
     broker_list.write(rules, broker_list.acl(broker_list.document(0), "user ingest\ntopic read #").encode())
     rules.chmod(0o644)
     settings = folder / "mosquitto.conf"
@@ -210,7 +214,7 @@ def test_mosquitto_lets_in_whom_the_list_names_to_their_own_topics_only(fleet: R
             others, _ = own_topic(revoked.wearable, b"")
             time.sleep(0.3)
             for board in (revoked, good):
-                own = client(board.wearable.eui.hex(), port)
+                own = client(subjects[board.wearable.eui.hex()]["subject"], port)
                 for topic in (others, mine):
                     own.publish(topic, b"frame", 1).wait_for_publish(2)
                 own.disconnect()
