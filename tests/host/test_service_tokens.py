@@ -1,5 +1,7 @@
 """Service tokens: what opens a board and what does not, and that its bytes are COSE's as another reader sees them."""
 
+import itertools
+
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -136,6 +138,7 @@ def test_token_with_any_bit_changed_is_refused():
         signed(said()) + b"\0",
         signed(said())[:-1],
     ],
+    ids=itertools.count(),
 )
 def test_token_of_another_shape_is_refused_whoever_signed_it(token: bytes):
     refused(wire.MALFORMED, token)
