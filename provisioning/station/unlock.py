@@ -21,7 +21,8 @@ from provisioning.station.link import LinkError
 from sealwire import service as wire
 
 BAUD = 115_200
-ASK_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0
+ASK_EVERY_S = 0.25  # a board that sleeps deeply hears it only in the first moment after each start
 ANSWER_S = 60.0  # a board looks once a second, not while it measures or sends, and restarts before it answers
 VERDICT_S = 15.0  # one ECDSA verification on the chip
 LOOK_S = 4.0  # a board that boots prints something in this time
@@ -89,7 +90,7 @@ def look(port: str, limit_s: float = LOOK_S, *, reset: bool = True, present: Cal
         if reset:
             lines.reset()
         while (now := time.monotonic()) < begun + limit_s:
-            if now - asked >= ASK_EVERY_S:
+            if now - asked >= LOOK_EVERY_S:
                 lines.write(_INTERRUPT if not asked else _INTERRUPT[:1] + wire.UNLOCK.encode() + b"\n")
                 asked = now
             for line in lines.read():
