@@ -1,17 +1,22 @@
 """The real station with virtual boards through the real esptool and mpremote: from an empty board to a shipped one, and
 killed with SIGKILL again and again. The big run is tests/bench/station_run.py."""
 
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import boards
+from host_tools.sim import chipflash
+from host_tools.sim.flash import Flash
 from provisioning import service_tokens, signers
 from sealwire.messages import EPOCH_2025
 from tests.support import station_fleet as fleet
@@ -60,6 +65,56 @@ def sealband(folder: Path, *words: str, status: int = 0) -> "subprocess.Complete
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done
+
+
+def test_board_gets_its_firmware_from_the_cache_by_the_digest_in_its_definition(floor_folder: Path):
+    # No board names an image yet: here a definition that does, of what MicroPython's download would be for this board.
+    layout = boards.load("VIRTUAL").flash_layout()
+    download = chipflash.download("esp32", Flash(layout, floor_folder).areas)
+    (floor_folder / "image.bin").write_bytes(download)
+    definitions = floor_folder / "definitions"
+    shutil.copytree(boards.ROOT / "VIRTUAL", definitions / "VIRTUAL")
+    with open(definitions / "VIRTUAL" / "board.toml", "a") as definition:
+        definition.write(
+            f'\n[firmware_image]\nfile = "image.bin"\nsha256 = "{hashlib.sha256(download).hexdigest()}"\n'
+            'offset = 0x1000\nsource = "https://firmware.example/image.bin"\n'
+        )
+    program = (
+        f"import sys, boards, pathlib; boards.ROOT = pathlib.Path({str(definitions)!r})\n"
+        "from host_tools.cli import main; sys.exit(main())"
+    )
+    office = fleet.open_office(floor_folder, 1)
+    words = [word for word in office.words if word != "--keep-firmware"]
+    with fleet.make_board(fleet.Piece(1, floor_folder / "board", bytes.fromhex("70b3d5001235"))) as board:
+
+        def station(*told: str, status: int) -> str:
+            done = subprocess.run(
+                [sys.executable, "-c", program, "station", *told],
+                cwd=floor_folder,
+                capture_output=True,
+                text=True,
+                timeout=150,
+                check=False,
+            )
+            assert done.returncode == status, done.stdout + done.stderr
+            return done.stdout + done.stderr
+
+        assert "https://firmware.example/image.bin" in station("run", *words, "--ports", board.port, status=1)
+        station("firmware", "add", "--board", "VIRTUAL", "image.bin", status=0)
+        told = station("run", *words, "--ports", board.port, "--json", status=0)
+        assert json.loads(told.splitlines()[-1])["done"] == 1
+        # the boot loader and partition table are there, as downloaded; a new virtual board has none
+        esptool = [sys.executable, "-m", "esptool", "--chip", "esp32", "--port", board.port, "--no-stub"]
+        flashed = subprocess.run(
+            [*esptool, "--before", "no-reset", "--after", "no-reset", "read-flash", "0x1000", "0x8000", "read.bin"],
+            cwd=floor_folder,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert flashed.returncode == 0, flashed.stdout
+        assert (floor_folder / "read.bin").read_bytes() == download[:0x8000]
+    assert len(office.registry.take(floor_folder / "station.journal").admitted) == 1
 
 
 def test_shipped_board_opens_for_its_service_key_alone_and_gives_its_label_again(
