@@ -1,11 +1,9 @@
 """`sealband audit`: show, check and export the audit trail. What it does is in `provisioning.registry`."""
 
 import json
-import os
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +12,7 @@ import rich_click as click
 from host_tools.cli import CommandFailed
 from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.guard import enter
-from host_tools.cli.output import json_option, print_json, print_table, remark
+from host_tools.cli.output import json_option, print_json, print_table, remark, write_private
 
 if TYPE_CHECKING:
     from provisioning.registry.audit_lines import Wanted
@@ -123,7 +121,7 @@ def export(
     write = audit_lines.FORMATS["jsonl" if as_json else format_]
     pieces = write(audit_lines.select(_wanted(events, actors, subjects, since, until)))
     if output:
-        _write(output, pieces)
+        write_private(output, pieces)
     else:
         sys.stdout.writelines(pieces)
 
@@ -147,20 +145,6 @@ def _wanted(
         None if since_s is None else int(since_s * 1000),
         None if until_s is None else int(until_s * 1000),
     )
-
-
-def _write(path: Path, pieces: Iterable[str]) -> None:
-    """Beside it first, then renamed; readable by its owner only."""
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
 
 
 def _short(value: object) -> str:

@@ -1,8 +1,6 @@
 """`sealband readings`: show and export what wearers' devices sent. What it does is in `host_tools.ingest`."""
 
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,7 +10,8 @@ import rich_click as click
 
 from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.ingest import enter_store
-from host_tools.cli.output import json_option, print_json_line, print_table, remark
+from host_tools.cli.output import json_option, print_json_line, print_table, remark, write_private
+from provisioning import eui
 
 if TYPE_CHECKING:
     from host_tools.ingest.readings import Filter, Reading, Readings
@@ -109,7 +108,7 @@ def export(
     source = _open(database, key_file, "export", devices)
     pieces = _pieces(source.in_order(_filter(devices, records, since, until, faulty)), format_)
     if output:
-        _write(output, pieces)
+        write_private(output, pieces)
     else:
         for piece in pieces:
             sys.stdout.write(piece)
@@ -140,7 +139,7 @@ def _filter(
 
     now = time.time()
     return readings.Filter(
-        devices=frozenset(readings.device_filter(device) for device in devices),
+        devices=frozenset(eui.parse(device) for device in devices),
         names=frozenset(readings.record_filter(record) for record in records),
         since=readings.moment(since, now) if since else None,
         until=readings.moment(until, now) if until else None,
@@ -182,20 +181,6 @@ def _follow(source: "Readings", wanted: "Filter", found: list["Reading"], seen: 
                 before = seen
     except KeyboardInterrupt:
         return
-
-
-def _write(path: Path, pieces: Iterator[str]) -> None:
-    """Beside it first, then renamed; readable by its owner only, for it is what wearers' bodies said."""
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
 
 
 def _mention_damage(source: "Readings") -> None:

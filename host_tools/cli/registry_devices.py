@@ -10,6 +10,7 @@ from host_tools.cli import CommandFailed
 from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.guard import Entered, enter
 from host_tools.cli.output import json_option, print_json, print_table, remark
+from provisioning import eui as eui_names
 
 if TYPE_CHECKING:
     from host_tools.ingest.lifecycle import Lifecycle
@@ -18,26 +19,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 LABEL_MAX = 1024  # characters
 
 
-def parse_eui(text: str) -> tuple[bytes, int | None]:
-    """(EUI, which former identity) of 16 hex digits, with `.1`, `.2` … behind them for an identity of before.
-
-    Raises:
-        CommandFailed: it is neither.
-    """
-    digits, _, former = text.replace("-", "").replace(":", "").partition(".")
-    try:
-        eui = bytes.fromhex(digits)
-        number = int(former) if former else None
-    except ValueError:
-        eui, number = b"", None
-    if len(eui) != 8:
-        raise CommandFailed(f"{text!r} is not an EUI-64", "write the device's 16 hex digits")
-    return eui, number
-
-
 def present_eui(text: str) -> bytes:
     """The EUI of 16 hex digits; raises CommandFailed."""
-    eui, former = parse_eui(text)
+    eui, former = eui_names.parse(text)
     if former is not None:
         raise CommandFailed(f"{text} is an identity of before: it is over", "leave what stands behind the dot out")
     return eui
@@ -70,7 +54,7 @@ def _told(eui: str, state: str, text: str, as_json: bool, **more: Any) -> None:
 @_device_options
 def show(eui: str, database: str, key_file: Path, as_json: bool) -> None:
     """Show one device: batch, ticket, states with their times and actors, certificates, claim."""
-    number, former = parse_eui(eui)
+    number, former = eui_names.parse(eui)
     enter(database, key_file, "device.list")
     from provisioning.registry import devices
 

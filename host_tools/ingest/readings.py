@@ -106,25 +106,6 @@ class Filter:
         )
 
 
-def device_filter(text: str) -> tuple[bytes, int | None]:
-    """An EUI-64 of 16 hex digits, with or without `-` and `:`, and which former identity stands behind a dot.
-
-    A board that was enrolled again may be worn by somebody else by now: an EUI alone means its present identity.
-
-    Raises:
-        FilterError: it is none.
-    """
-    digits, dot, former = text.replace("-", "").replace(":", "").partition(".")
-    try:
-        eui = bytes.fromhex(digits)
-        number = int(former) if dot else None
-    except ValueError:
-        eui, number = b"", None
-    if len(eui) != 8:
-        raise FilterError(f"{text!r} is not an EUI-64", "write the device's 16 hex digits")
-    return eui, number
-
-
 def record_filter(text: str) -> str:
     """The name of a record, given by name or by number; raises FilterError."""
     if text.isascii() and text.isdigit() and 1 <= int(text) <= records.RECORD_MAX:

@@ -11,8 +11,7 @@ from typing import Any
 
 import cbor2
 
-from host_tools.release import cbor
-from provisioning import signers
+from provisioning import cbor, signers
 from sealwire import manifest as wire
 from sealwire.enrolment import COSE_PROTECTED_ES256
 

@@ -21,7 +21,8 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
 
-from host_tools.release import build, bundle, cbor, files, manifest, tree, trust, verify
+from host_tools.release import build, bundle, files, manifest, tree, trust, verify
+from provisioning import cbor
 from sealwire.manifest import COMPONENT_APP
 from sealwire.update import (
     ENVELOPE_MAX,

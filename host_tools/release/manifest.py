@@ -13,7 +13,7 @@ from uuid import NAMESPACE_DNS, UUID, uuid5
 
 import cbor2
 
-from host_tools.release import cbor
+from provisioning import cbor
 from sealwire import manifest as wire
 from sealwire.update import ENVELOPE_MAX, FULL_NAME, SIGNATURES_MAX, URL_MAX
 

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from host_tools.release import cbor
 from host_tools.release.cose import CoseError, Sign1, sign1
-from provisioning import signers
+from provisioning import cbor, signers
 from sealwire import manifest as wire
 from sealwire.update import SIGNATURES_MAX, TRUST_KEYS_MAX, TRUST_MAX
 

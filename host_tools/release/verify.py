@@ -14,9 +14,9 @@ from uuid import UUID
 
 import cbor2
 
-from host_tools.release import archive, cbor, manifest, trust
+from host_tools.release import archive, manifest, trust
 from host_tools.release.cose import CoseError, Sign1
-from provisioning import signers
+from provisioning import cbor, signers
 from sealwire import manifest as wire
 from sealwire.update import ENVELOPE_MAX, FULL_NAME
 

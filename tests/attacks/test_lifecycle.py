@@ -15,7 +15,7 @@ from tests.support.fleet import Device, EpochKey, message, own_topic, process, r
 from tests.support.rollouts import Lifecycle, RolloutFleet, devices
 
 from host_tools.ingest import broker_list  # isort: skip  needs the connected database
-from provisioning import labels  # isort: skip
+from provisioning import eui as eui_names, labels  # isort: skip
 from provisioning.keys import claim_digest  # isort: skip
 from provisioning.registry import claims  # isort: skip
 from provisioning.registry.models import AuditEvent, Claim  # isort: skip
@@ -153,7 +153,7 @@ def test_readings_of_the_wearer_before_are_not_shown_under_the_boards_name(fleet
     reader = readings.Readings(store.Payloads(fleet.vault))
 
     def shown(*names: str) -> list[tuple[str, int]]:
-        wanted = readings.Filter(devices=frozenset(readings.device_filter(name) for name in names))
+        wanted = readings.Filter(devices=frozenset(eui_names.parse(name) for name in names))
         return [(one.device, int(one.value)) for one in reader.in_order(wanted)]
 
     assert shown(eui.hex()) == [(eui.hex(), 90)]

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import cbor2
 import pytest
 
-from host_tools.release import cbor, manifest, trust
+from host_tools.release import manifest, trust
 from host_tools.release.cose import Sign1, sig_structure, sign1
 from host_tools.release.trust import TrustError, TrustList
 from host_tools.release.verify import verify
-from provisioning import signers
+from provisioning import cbor, signers
 from tests.support.micropython import Micropython, MicropythonError
 from tests.support.signed_release import FILES, image, keys, make_signers, release, signed, trust_file
 

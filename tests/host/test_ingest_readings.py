@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioning import eui
 from tests.support.fleet import NOW, T0, Fleet, export, message, models, process, readings, store, telemetry, uplink
 from tests.support.micropython import ROOT
 
@@ -128,17 +129,21 @@ def test_readings_from_the_future_are_shown_only_when_asked_for(fleet: Fleet):
     assert [one.number for one in reader(fleet).in_order(Filter(faulty=True))] == [70]
 
 
+def test_device_is_named_by_its_eui_and_a_former_identity_by_its_number():
+    number = bytes.fromhex("0200000000000001")
+    assert eui.parse("02-00:00-00-00-00-00-01") == (number, None)
+    assert eui.parse("0200000000000001.2") == (number, 2)
+    for text in ("02", "0200000000000001.", "0200000000000001.x", "02000000000000011"):
+        with pytest.raises(eui.EuiError):
+            eui.parse(text)
+
+
 def test_what_to_show_is_checked():
-    eui = bytes.fromhex("0200000000000001")
-    assert readings.device_filter("02-00:00-00 00-00-00-01".replace(" ", "-")) == (eui, None)
-    assert readings.device_filter("0200000000000001.2") == (eui, 2)
     assert readings.record_filter("1") == readings.record_filter("heart_rate") == "heart_rate"
     assert readings.record_filter("200") == "record_200"
     assert readings.moment("2h", 10000.0) == 2800.0
     assert readings.moment("2026-01-01T00:00", 0) == readings.moment("2026-01-01T01:00+01:00", 0) == 1767225600
     for refused in (
-        lambda: readings.device_filter("02"),
-        lambda: readings.device_filter("0200000000000001."),
         lambda: readings.record_filter("pulse"),
         lambda: readings.moment("gestern", 0),
     ):

@@ -10,10 +10,10 @@ import pytest
 
 from host_tools import cli
 from host_tools.cli import release_signing
-from host_tools.release import archive, cbor, manifest
+from host_tools.release import archive, manifest
 from host_tools.release.cose import sign1
 from host_tools.release.verify import RULES, Report, verify
-from provisioning import signers
+from provisioning import cbor, signers
 from sealwire import manifest as wire
 from tests.support import signed_release
 from tests.support.signed_release import image, make_signers, release, signed, trust_file
