@@ -76,20 +76,26 @@ _closed = _is_closed()
 if not _closed:
     micropython.kbd_intr(3)
 _slot = _choose()
-if _slot:
-    sys.path[:] = [_slot, _slot + "/lib", ".frozen", "/lib"]
-    os.chdir(_slot)
-elif _slot is None or _closed:
-    print("boot: nothing that may be run")
-    # a folder without a main.py: what lies in the root was not signed
-    os.chdir("/lib/sealboot")
+try:
+    if _slot:
+        sys.path[:] = [_slot, _slot + "/lib", ".frozen", "/lib"]
+        os.chdir(_slot)
+    elif _slot is None or _closed:
+        print("boot: nothing that may be run")
+        # a folder without a main.py: what lies in the root was not signed
+        os.chdir("/lib/sealboot")
 
-# What chose is not needed any more; what was chosen stays, in sealboot itself.
-for _name in ("slots", "record", "image"):
-    if sys.modules.pop("sealboot." + _name, None):
-        delattr(sys.modules["sealboot"], _name)
-del _choose, _is_closed, _name, micropython
-gc.collect()
+    # What chose is not needed any more; what was chosen stays, in sealboot itself.
+    for _name in ("slots", "record", "image"):
+        if sys.modules.pop("sealboot." + _name, None):
+            delattr(sys.modules["sealboot"], _name)
+    del _choose, _is_closed, _name, micropython
+    gc.collect()
+except Exception as error:
+    if not _closed:
+        raise
+    sys.print_exception(error)
+    _slot = None  # flash that fails just here must not lead to the REPL
 if _closed:
     _run_closed(bool(_slot))
 del _run_closed, _closed, _slot

@@ -39,6 +39,15 @@ class BlindOs:
         return getattr(os, name)
 
 
+class NoFolder:
+    # `os` on a flash that begins to fail when what runs has been chosen
+    def chdir(self, path):
+        raise OSError(5)
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+
 class Chip:
     # one board: its flash, and what its main.py did
     def __init__(self, flash=RamFlash):
@@ -390,7 +399,7 @@ def closed(code=b"ran.append('works')", more=None):
     return chip
 
 
-def start_closed(chip, cause=PWRON, nvs=None, slept=None):
+def start_closed(chip, cause=PWRON, nvs=None, broken=False):
     modules = dict(sys.modules)
     ran = []
     with chip:
@@ -412,6 +421,8 @@ def start_closed(chip, cause=PWRON, nvs=None, slept=None):
                 return getattr(time, name)
 
         sys.modules["time"] = Time()
+        if broken:
+            sys.modules["os"] = NoFolder()
         scope = {"__name__": "__main__"}
         try:
             exec(read("boot.py"), scope)
@@ -485,6 +496,16 @@ def test_closed_board_with_nothing_to_run_waits_and_starts_anew():
     with chip:
         write("/main.py", b"import ran\nran.append('unsigned')")
     assert start_closed(chip) == (["slept"], "restarts")
+
+
+def test_flash_that_fails_between_choosing_and_running_opens_no_closed_board():
+    for gone in (False, True):
+        chip = closed(WORKS)
+        with chip:
+            write("/main.py", b"import ran\nran.append('unsigned')")
+            if gone:
+                os.remove("/slots/a/main.py")
+        assert start_closed(chip, broken=True) == (["slept"], "restarts"), gone
 
 
 def test_only_the_release_s_own_word_opens_a_closed_board():
