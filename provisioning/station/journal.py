@@ -59,6 +59,7 @@ _HEX = {
 
 FORMAT = "sealband/1 journal"
 LINE_MAX = 4096  # bytes
+AT_MAX = 1 << 36  # Unix seconds; beyond it, there are times that no calendar shows
 GENESIS = bytes(32)
 _FIELDS = {"n", "at", "kind", "body", "hash"}
 
@@ -252,8 +253,10 @@ def _entry(line: bytes, number: int, previous: bytes) -> Entry:
         raise ValueError("it is not JSON") from None
     if not isinstance(row, dict) or set(row) != _FIELDS or not isinstance(row["body"], dict):
         raise ValueError("it has not the fields of an entry")
-    if type(row["n"]) is not int or type(row["at"]) is not int or row["kind"] not in KINDS:
+    if type(row["n"]) is not int or type(row["at"]) is not int or not isinstance(row["kind"], str):
         raise ValueError("a field is of the wrong kind")
+    if row["kind"] not in KINDS or not 0 <= row["at"] < AT_MAX:
+        raise ValueError("its kind or its time is none")
     kind, body = row["kind"], row["body"]
     if set(body) | _OPTIONAL.get(kind, set()) != _BODIES[kind] or not all(_fits(kind, *item) for item in body.items()):
         raise ValueError(f"it is not what an entry of kind {row['kind']!r} holds")

@@ -152,6 +152,20 @@ def test_a_line_that_is_no_entry_is_found(tmp_path: Path, line: bytes):
         parse(write(tmp_path / "journal") + line)
 
 
+def test_a_hostile_line_with_a_kind_or_time_that_is_none_is_found(tmp_path: Path):
+    data = write(tmp_path / "journal", boards=0)
+    head = parse(data).head
+    for at in (-1, 10**18, 10**400):
+        body = {"eui": EUI, "ticket": TICKET}
+        entry = journals.Entry(2, at, "labelled", body, journals._digest(head, 2, at, "labelled", body))
+        with pytest.raises(JournalDamaged):
+            parse(data + entry.to_bytes())
+    for kind in ([], {}, None, 1):
+        row = json.loads(data) | {"n": 2, "kind": kind}
+        with pytest.raises(JournalDamaged):
+            parse(data + json.dumps(row, separators=(",", ":"), sort_keys=True).encode() + b"\n")
+
+
 def test_an_entry_in_another_spelling_is_found(tmp_path: Path):
     data = write(tmp_path / "journal", boards=0)
     with pytest.raises(JournalDamaged):
