@@ -24,7 +24,7 @@ from typing import Literal
 
 from sealwire.enrolment import eui_from_mac
 
-ESPTOOL = (sys.executable, "-m", "esptool")
+ESPTOOL = (sys.executable, "-P", "-m", "esptool")  # -P: no module from the working folder
 BAUD = 460_800
 OUTPUT_MAX = 1 << 20  # bytes of one run, both streams together; a write prints a line of progress for each KiB
 TEXT_MAX = 300

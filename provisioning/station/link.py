@@ -22,6 +22,7 @@ from provisioning import tickets
 from sealwire import enrolment as wire
 from sealwire.frame import EUI_LEN
 
+MPREMOTE = (sys.executable, "-P", "-m", "mpremote")
 OUTPUT_MAX = 64 << 10  # bytes of one answer, both streams together
 TEXT_MAX = 300  # characters of a board's text in a message
 STATUS_TIMEOUT_S = 30.0
@@ -153,7 +154,7 @@ class Link:
     def __init__(
         self,
         port: str,
-        mpremote: Sequence[str] = (sys.executable, "-m", "mpremote"),
+        mpremote: Sequence[str] = MPREMOTE,
         *,
         resume: bool = False,
         present: Callable[[], bool] = lambda: True,

@@ -34,7 +34,7 @@ from typing import Any
 from provisioning.station.flash import FlashError, run
 from provisioning.station.secure import KEY_LEN, SecureRefused
 
-ESPSECURE = (sys.executable, "-m", "espsecure")
+ESPSECURE = (sys.executable, "-P", "-m", "espsecure")
 FORMAT = "sealband/1 secure build"
 TIMEOUT_S = 60.0
 PART_MAX = 16 << 20

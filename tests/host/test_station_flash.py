@@ -23,10 +23,12 @@ from host_tools.sim.pipeline import Pipeline
 from host_tools.sim.rom import SYNC_FRAME, Requests, Sync
 from host_tools.sim.wearer import Wearer
 from provisioning.station import flash as flashing
+from provisioning.station.efuses import ESPEFUSE
 from provisioning.station.firmware import FirmwareMissing, parts
 from provisioning.station.flash import Flasher, FlashError
 from provisioning.station.image import filesystem
-from provisioning.station.link import Link
+from provisioning.station.link import MPREMOTE, Link
+from provisioning.station.securebuild import ESPSECURE
 from tests.support.boards import MAC, BoardMaker, scripted
 from tests.support.micropython import ROOT
 
@@ -399,3 +401,13 @@ def test_the_table_is_what_espressifs_own_tool_reads(tmp_path: Path) -> None:
     rows = 32 * len(LAYOUT)
     assert image[rows : rows + 16] == b"\xeb\xeb" + b"\xff" * 14
     assert image[rows + 16 : rows + 32] == hashlib.md5(image[:rows], usedforsecurity=False).digest()
+
+
+def test_modules_in_the_working_folder_are_not_run_by_the_station_s_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "serial.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    for command in (flashing.ESPTOOL, ESPEFUSE, ESPSECURE, MPREMOTE):
+        flashing.run([*command, "--help"], 60.0)
+        assert not (tmp_path / "ran").exists(), command
