@@ -77,6 +77,7 @@ def enrol(
     *,
     restart: bool = True,
     note_refusal: bool = True,
+    chip_eui: bytes | None = None,
     clock: Callable[[], float] = time.time,
     random: Callable[[int], bytes] = os.urandom,
 ) -> Enrolled:
@@ -87,6 +88,7 @@ def enrol(
         journal: this station's journal, open; or the ledger over it, which also knows other stations' journals.
         restart: boot the board anew when its record is on disk.
         note_refusal: journal why a board that has a ticket is not enrolled; False: the caller does.
+        chip_eui: the number that the board must have, if it is known: a board that says another one gets no ticket.
         clock: Unix seconds.
 
     Raises:
@@ -98,6 +100,10 @@ def enrol(
     """
     ledger = journal if isinstance(journal, Ledger) else Ledger(journal)
     status = patiently(board.status)
+    if chip_eui is not None and status.eui != chip_eui:
+        raise StationRefused(
+            WRONG_MODEL, f"the board says it is {status.eui.hex()}, its chip is {chip_eui.hex()}", "take it out"
+        )
     if status.model != file.model:
         raise StationRefused(
             WRONG_MODEL,

@@ -277,10 +277,16 @@ class Job:
         elif not standing.labelled:
             self._tools.look(self._port, unlock.LOOK_S, self._present)  # out of the loader
         self._enter(Step.ENROL)
-        bench.enrol(self._link, self._setup.tickets, self._ledger, restart=False, note_refusal=False, clock=self._clock)
+        bench.enrol(
+            self._link,
+            self._setup.tickets,
+            self._ledger,
+            restart=False,
+            note_refusal=False,
+            chip_eui=bytes.fromhex(self._eui),
+            clock=self._clock,
+        )
         standing = self._ledger.standing(self._eui)
-        if not standing.record:
-            raise _Unfit(Reason.WRONG_MODEL, "the board says another number than its chip does", "take it out")
         if self._setup.issuer is not None and not standing.certificate:
             self._enter(Step.CERTIFY)
             self._certify(standing, self._setup.issuer)

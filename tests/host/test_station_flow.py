@@ -234,6 +234,19 @@ def test_copy_of_a_board_that_is_done_is_refused_with_what_it_was(setup: Setup, 
     assert "entry 3 of journal" in str(error) and journal.entries[2].body["ticket"] in str(error)
 
 
+def test_board_that_says_another_number_than_its_chip_takes_no_ticket_and_no_other_board_s_place(
+    setup: Setup, journal: Journal
+):
+    ledger, honest, liar = Ledger(journal), FakeBoard(1), FakeBoard(2)
+    ledger.append(kinds.RESERVED, ticket=setup.tickets.tickets[0].ticket_id.hex(), eui=honest.eui.hex(),
+                  station_nonce="00" * 16)  # fmt: skip
+    for said in (honest.eui, os.urandom(8)):
+        liar.eui = said
+        assert failed(liar, setup, ledger).reason == Reason.WRONG_MODEL
+    assert counted(journal) == {"opened": 1, "reserved": 1} and liar.record is None
+    assert job(honest, setup, ledger).run().ticket == setup.tickets.tickets[0].ticket_id.hex()
+
+
 def test_two_boards_with_one_number_at_the_same_time_are_refused(setup: Setup, journal: Journal):
     in_work = InWork()
     board = FakeBoard(1)
