@@ -53,7 +53,13 @@ def group(
         securebuild.create_flash_key(flash_key)
     key = securebuild.read_flash_key(flash_key)
     protocol = Protocol.read(protocol_file) if protocol_file else None
+    consent = Consent(yes_burn_efuses, confirm)
     if protocol and protocol.done:
+        # a closed chip cannot be asked any more who it is
+        if confirm and not consent.names(protocol.mac):
+            raise secure.SecureRefused(
+                f"{protocol_file} is the protocol of {protocol.mac}, not of {confirm!r}", "name one for this chip"
+            )
         _tell(as_json, {"mac": protocol.mac, "done": True, "steps": []}, f"Chip {protocol.mac} was finished before.")
         return
     chip = Efuses(build.chip, port=port, rehearsal=rehearsal)
@@ -68,7 +74,6 @@ def group(
         return
     if protocol_file is None:
         raise secure.SecureRefused("there is nowhere to write down what is done", "name a file: --protocol")
-    consent = Consent(yes_burn_efuses, confirm)
     consent.check(plan.mac)
     build_files = {part.file: hashlib.sha256(part.data).hexdigest() for part in build.parts}
     protocol = protocol or Protocol(

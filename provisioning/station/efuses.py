@@ -8,6 +8,7 @@ protocol. Nothing is burnt without both words of consent.
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -20,10 +21,11 @@ from provisioning.station import secure
 from provisioning.station.flash import FlashError, run
 from provisioning.station.secure import DIGEST_KEY, FLASH_KEY, Fuse, Plan, SecureRefused, Step
 
-ESPEFUSE = (sys.executable, "-m", "espefuse")
+ESPEFUSE = (sys.executable, "-P", "-m", "espefuse")
 TIMEOUT_S = 90.0
 FORMAT = "sealband/1 secure protocol"
 PROTOCOL_MAX = 1 << 20
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PROTECTION = frozenset({"WR_DIS", "RD_DIS"})  # protecting anything is a bit in one of these
 
 
@@ -43,8 +45,12 @@ class Consent:
         """Refuse unless both were said for this chip."""
         if not self.burn:
             raise SecureRefused("eFuses cannot be unburnt, and burning was not allowed", "say so: --yes-burn-efuses")
-        if self.mac.lower().replace("-", ":") != mac.hex(":"):
+        if not self.names(mac.hex(":")):
             raise SecureRefused(f"the chip is {mac.hex(':')}, and that was not confirmed", "--confirm with its MAC")
+
+    def names(self, mac: str) -> bool:
+        """Whether this chip is the one that they named."""
+        return self.mac.lower().replace("-", ":") == mac
 
 
 class Efuses:
@@ -173,8 +179,7 @@ class Protocol:
             return None
         except ValueError:
             row = None
-        names = {"mac", "chip", "build", "key_digest", "flash_key", "steps", "done"}
-        if not isinstance(row, dict) or row.pop("format", None) != FORMAT or set(row) != names:
+        if not isinstance(row, dict) or row.pop("format", None) != FORMAT or not _is_protocol(row):
             raise SecureRefused(f"{path} is no protocol of this command", "name another file")
         return cls(path, **row)
 
@@ -233,6 +238,16 @@ def carry_out(
         on_step(step, "burnt")
     protocol.done = True
     protocol.write()
+
+
+def _is_protocol(row: Mapping[str, Any]) -> bool:
+    kinds = {"mac": str, "chip": str, "build": dict, "key_digest": str, "flash_key": str, "steps": list, "done": bool}
+    return (
+        set(row) == set(kinds)
+        and all(isinstance(row[name], kind) for name, kind in kinds.items())
+        and all(isinstance(step, dict) for step in row["steps"])
+        and _MAC.fullmatch(row["mac"]) is not None
+    )
 
 
 def _difference(step: Step, before: Mapping[str, Fuse], after: Mapping[str, Fuse]) -> str:

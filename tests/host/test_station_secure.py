@@ -418,6 +418,30 @@ def test_another_chips_protocol_is_refused(s3: Desk) -> None:
         s3.protocol().knows("02:00:00:00:00:01", "esp32s3", "")
 
 
+def test_a_finished_chips_protocol_does_not_pass_for_another_chip(s3: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    path = s3.folder / "protocol.json"
+    Protocol(path, "02:00:00:00:00:01", "esp32s3", {}, "", "", done=True).write()
+    words = ["station", "secure", "--build", str(s3.build()), "--flash-key", str(s3.key), "--rehearsal", str(s3.fuses)]
+    words += ["--protocol", str(path), "--yes-burn-efuses", "--confirm"]
+    assert command_line([*words, "02:00:00:00:00:02"]) == 1
+    assert "is the protocol of 02:00:00:00:00:01" in capsys.readouterr().err
+    assert command_line([*words, "02-00-00-00-00-01"]) == 0
+    assert "was finished before" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mac": "\x1b[2J"}, {"steps": "burnt"}, {"steps": ["burnt"]}, {"done": "yes"}, {"build": []}, {"more": 1}],
+)
+def test_a_hostile_protocol_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "protocol.json"
+    Protocol(path, "02:00:00:00:00:01", "esp32s3", {}, "", "").write()
+    assert Protocol.read(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(SecureRefused, match="is no protocol"):
+        Protocol.read(path)
+
+
 @pytest.mark.parametrize("text", ["", "espefuse v5\n\n{\n}", '\n{\n "MAC": 1}', '\n{\n "A": {"raw_value": "0"}}'])
 def test_output_that_is_no_summary_is_refused(text: str) -> None:
     with pytest.raises(SecureRefused):
