@@ -32,6 +32,7 @@ _valid = click.option(
 @click.command("unlock")
 @click.option("--port", required=True, help="The board's serial port.")
 @click.option("--key", metavar="URI", help="The service key: file:PATH or pkcs11:…")
+@click.option("--eui", default="", help="The board that is meant, by its label: for no other is a token made.")
 @click.option("--challenge-out", type=_path, help="Without the key here: the file that gets the board's challenge.")
 @click.option("--token", type=_path, help="… and the file that will hold the token; it is waited for.")
 @_operator
@@ -40,6 +41,7 @@ _valid = click.option(
 def unlock_command(
     port: str,
     key: str | None,
+    eui: str,
     challenge_out: Path | None,
     token: Path | None,
     operator_name: str | None,
@@ -60,9 +62,12 @@ def unlock_command(
         answer = _by_files(challenge_out, token)
 
     def met(challenge: Challenge) -> None:
+        found = challenge.eui.hex()
+        if eui and found != eui.lower():
+            # a challenge can be passed on: what is on the port may ask for a board that is elsewhere
+            raise CommandFailed(f"the board on {port} asks for {found}", "look at the port and at the number")
         if not as_json:
-            eui = challenge.eui.hex()
-            remark(f"Board {eui}, a {challenge.model} with release {challenge.release}, waits for its token.")
+            remark(f"Board {found}, a {challenge.model} with release {challenge.release}, waits for its token.")
 
     opened = unlock.unlock(port, answer, on_challenge=met)
     if as_json:

@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 import cbor2
 import pytest
 
+from host_tools.cli import run
 from provisioning import service_tokens, signers
 from provisioning.station import journal as kinds
 from provisioning.station import report, unlock
@@ -137,6 +138,14 @@ def test_closed_board_opens_for_its_key_s_token(closed_board: tuple[Pty, signers
         port.port, lambda challenge, text: service_tokens.make(challenge, key, 200, "ada"), on_challenge=seen.append
     )
     assert opened.eui == EUI and seen == [opened]
+
+
+def test_challenge_of_another_board_that_is_passed_on_gets_no_token(
+    closed_board: tuple[Pty, signers.Signer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ["station", "unlock", "--port", closed_board[0].port, "--key", f"file:{tmp_path / 'service.pem'}", "--eui"]
+    assert run([*words, "70b3d5fffe999999"]) == 1
+    assert f"asks for {EUI.hex()}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("why", ["signature", "expired", "malformed"])
