@@ -43,6 +43,8 @@ DOWNLINK_CTR_AFTER_LOSS = 0x2000
 # must not use up what the device's return will need.
 REPEATS_CTR_MAX = 0x2FFF
 COUNTED_MAX = dated.DATED_FIRST - 1
+# A version before there were dated counters went on at 0x8000 after a loss, and devices take none below what they had.
+EARLIER_CTRS = range(restores.EARLIER_FIRST, restores.EARLIER_END)
 
 _COLUMNS = (
     "pk",
@@ -273,6 +275,8 @@ class Chains:
         chain.rekeyed_wrapped = self._vault.wrap(ck + r, _rekey_label(eui, epoch + 1))
         chain.save(update_fields=["rekeyed_wrapped"])
         rows = []
+        # what a worker counted against the chain of an earlier rekey, after another one had decided that one
+        EpochKey.objects.filter(device_id=device, rekeyed=True).delete()
         for ahead in range(epoch + 1, min(epoch + EPOCHS_WITHOUT_CONTACT, EPOCH_MAX) + 1):
             rows.append(_epoch_row(device, ahead, keys.epoch_keys(ck, eui).did, rekeyed=True))
             ck = _ratchet(ck, 1)
@@ -340,10 +344,13 @@ class Chains:
             if (device, epoch) not in wanted:
                 continue
             again = (device, epoch) in repeated
-            if self._restored_at is None or known.get(device, epoch + 1) <= epoch:
-                ctr = following if following <= (REPEATS_CTR_MAX if again else COUNTED_MAX) else None
-            else:
+            is_known = self._restored_at is None or known.get(device, epoch + 1) <= epoch
+            if self._restored_at is not None and not (is_known and following <= COUNTED_MAX):
+                # also where dated ones were used before the proof came: a device takes only higher ones after them
                 ctr = dated.take(following, self._clock(), self._restored_at, again)
+            else:
+                is_counted = following <= (REPEATS_CTR_MAX if again else COUNTED_MAX)
+                ctr = following if is_counted or (not again and following in EARLIER_CTRS) else None
             if ctr is None:
                 continue
             taken[device, epoch] = ctr

@@ -29,7 +29,7 @@ does not repeat under one enrolment, no nonce does, whatever rekeys there were.
 The proof. A receipt names the counter of the downlink that it answers. A receipt for a dated counter from after the
 restore was sealed after the restore; if that was in epoch e, every epoch after e began after the restore. So each
 device is sent something that it gives a receipt for, and from the epoch after that receipt's on the server counts
-again.
+again; but in an epoch in which it used a dated one before the receipt came it goes on with those.
 
 Every device is acknowledged again. A restored server answers four frames of each device every half hour, whatever epoch
 it is in, so a device needs no new epoch to be acknowledged. One that hears nothing for three sessions says hello, with

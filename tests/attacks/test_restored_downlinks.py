@@ -21,7 +21,7 @@ from django.db import connections
 from host_tools.ingest import answers, dated
 from provisioning import registry
 from provisioning.registry import restored
-from provisioning.registry.models import Device
+from provisioning.registry.models import Device, EpochKey
 from sealwire.frame import CTR_MAX
 
 APPS = ("host_tools.ingest", "host_tools.rollout")
@@ -249,6 +249,43 @@ def test_replayed_frames_leave_a_restored_server_counters_for_its_device(world: 
         band.backoff = band._code.policy.Backoff(world.draw.randrange)
         band.run(at, DAY_S)
         assert band.acknowledged_at >= at
+
+
+def test_receipt_that_was_held_back_until_the_next_epoch_does_not_end_that_epochs_answers(world: World):
+    """Dated counters were used in the epoch that it proves: were no more to follow, its device would be stuck there."""
+    pk = world.fleet.add().pk
+    restored.mark(world.fleet.vault, clock=world.clock)
+    intake = world.fleet.intake()
+    world.clock.now += 2 * dated.SLOT_S
+    intake.chains.advance(pk, 1)
+    taken = intake.chains.take_downlink_counters([(pk, 0), (pk, 1)])
+    first = taken[pk, 1]
+    intake.chains.prove([(pk, 0, taken[pk, 0])])
+    assert DeviceChain.objects.get(device_id=pk).downlink_from_epoch == 1
+    assert intake.chains.take_downlink_counters([(pk, 1)]) == {(pk, 1): first + 1}, "the device takes no lower one"
+    world.clock.now += dated.SLOT_S
+    assert intake.chains.take_downlink_counters([(pk, 1)]) == {(pk, 1): first + dated.PER_SLOT}
+    intake.chains.advance(pk, 2)
+    assert intake.chains.take_downlink_counters([(pk, 2)]) == {(pk, 2): 0}
+
+
+def test_registry_of_before_dated_counters_goes_on_and_a_restored_one_uses_none_of_its_counters(world: World):
+    """Such a version had gone on at 0x8000; its server may have used more of them after the backup."""
+    pk = world.fleet.add().pk
+    EpochKey.objects.filter(device_id=pk, epoch=0).update(downlink_ctr=0x8001)
+    assert world.server.chains.take_downlink_counters([(pk, 0)]) == {(pk, 0): 0x8001}
+    assert world.server.chains.take_downlink_counters([(pk, 0)], repeated=[(pk, 0)]) == {}
+    world.back_up()
+    EpochKey.objects.filter(device_id=pk, epoch=0).update(downlink_ctr=restored.EARLIER_END)
+    assert world.server.chains.take_downlink_counters([(pk, 0)]) == {}
+    world.lose()
+    world.restore(world.backups[0])
+    begin = (world.clock.now // dated.SLOT_S // dated.SLOTS + 1) * dated.SLOTS * dated.SLOT_S
+    for slot in range(0, dated.SLOTS, 7):
+        world.clock.now = begin + slot * dated.SLOT_S
+        for ctr in world.server.chains.take_downlink_counters([(pk, 0)]).values():
+            assert ctr >= restored.EARLIER_END
+    assert EpochKey.objects.get(device_id=pk, epoch=0).downlink_ctr > restored.EARLIER_END
 
 
 def test_receipt_from_before_the_restore_proves_nothing(world: World):

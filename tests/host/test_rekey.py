@@ -262,6 +262,25 @@ def test_rekeyed_pseudonyms_of_a_forged_frame_are_counted_and_no_more(device: Re
     together(device)
 
 
+def test_failures_counted_late_by_another_worker_do_not_stop_the_next_rekey(device: Real, fleet: RolloutFleet):
+    """It looked the keys up while a rekey was not decided, and counts a forged hello when it is."""
+    device.speak()
+    steps(fleet).rekey(device.eui)
+    device.speak(deaf=True)
+    chains = fleet.server.chains
+    late = [key for key in chains.by_eui([(device.eui, 2)])[device.eui, 2].keys if key.rekeyed]
+    fleet.clock.now += 86400
+    for _ in range(3):
+        device.speak()
+    assert device.epoch() == 1
+    chains.count_failures(late)
+    steps(fleet).rekey(device.eui)
+    for _ in range(4):
+        device.speak()
+    together(device)
+    assert device.epoch() == 2
+
+
 def test_retired_device_sends_its_receipt_and_both_sides_destroy_their_keys(device: Real, fleet: RolloutFleet):
     device.speak()
     number = steps(fleet).retire(device.eui, "sold")
