@@ -305,7 +305,7 @@ class Job:
     def _is_closed(self, standing: Standing) -> bool:
         """Whether this is the board that was labelled, closed; a board that was done and is open is another one."""
         seen = self._tools.look(self._port, unlock.LOOK_CLOSED_S, self._present)
-        if seen.challenge and seen.challenge.eui.hex() == self._eui:
+        if seen.closed_eui.hex() == self._eui:
             return True
         if standing.done and self._setup.close:
             raise enrolled_before(standing)

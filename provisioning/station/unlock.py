@@ -33,7 +33,7 @@ INPUT_MAX = 64 << 10
 _CHUNK = 4096
 _INTERRUPT = b"\r\x03\x02"  # end a program, leave the raw REPL
 _PROMPT = b">>> "
-_RUNS = b"sealband: running as"
+_RUNS = re.compile(rb"sealband: running as ([0-9a-f]{16})\b")
 _REFUSED = re.compile(re.escape(wire.REFUSED) + r"([a-z_]{1,24}) (.{0,200})")
 
 
@@ -65,11 +65,18 @@ class Seen:
 
     Attributes:
         state: what is behind the port.
-        challenge: of a closed board.
+        challenge: of a closed board; None: it gives none, as one that nobody is to unlock, or with an update on trial.
+        said: the EUI that such a board says it runs as; b"" if it did not also refuse to open.
     """
 
     state: State
     challenge: Challenge | None = None
+    said: bytes = b""
+
+    @property
+    def closed_eui(self) -> bytes:
+        """Which closed board it is; b"" if it is none, or does not say."""
+        return self.challenge.eui if self.challenge else self.said
 
 
 def look(port: str, limit_s: float = LOOK_S, *, reset: bool = True, present: Callable[[], bool] = lambda: True) -> Seen:
@@ -86,6 +93,7 @@ def look(port: str, limit_s: float = LOOK_S, *, reset: bool = True, present: Cal
     """
     begun = time.monotonic()
     asked = 0.0
+    said, refused = b"", False
     with _Lines(port, present) as lines:
         if reset:
             lines.reset()
@@ -96,11 +104,16 @@ def look(port: str, limit_s: float = LOOK_S, *, reset: bool = True, present: Cal
             for line in lines.read():
                 if challenge := _challenge(line):
                     return Seen(State.CLOSED, challenge)
-                if _RUNS in line:
-                    limit_s = LOOK_CLOSED_S
+                if found := _RUNS.search(line):
+                    limit_s, said = LOOK_CLOSED_S, bytes.fromhex(found[1].decode())
+                if line.strip().startswith(wire.REFUSED.encode()):
+                    limit_s, refused = LOOK_CLOSED_S, True
+            if said and refused:
+                return Seen(State.CLOSED, None, said)
             if lines.rest.endswith(_PROMPT):
                 return Seen(State.REPL)
-    return Seen(State.SILENT)
+    # whatever has an identity and gives no REPL counts as closed: a silent board is flashed
+    return Seen(State.CLOSED if said or refused else State.SILENT)
 
 
 def unlock(

@@ -225,6 +225,26 @@ def test_station_that_dies_at_any_call_or_entry_ends_with_one_identity_label_and
         assert board.closed and found[-1] == kinds.DONE
 
 
+def test_board_that_is_closed_for_good_is_recognised_and_never_flashed(setup: Setup, journal: Journal):
+    class Shut(FakeBoard):
+        def look(self, port: str, limit_s: float, present: object) -> Seen:
+            seen = super().look(port, limit_s, present)
+            return Seen(State.CLOSED, None, self.eui) if seen.challenge else seen
+
+    def die(name: str) -> None:
+        if name == "close":
+            raise Stop
+
+    board, stranger, ledger = Shut(1), Shut(2), Ledger(journal)
+    board.after = die
+    with pytest.raises(Stop):
+        job(board, setup, ledger).run()
+    assert counted(journal)["labelled"] == 1 and "done" not in counted(journal)
+    assert not job(board, setup, ledger).run().repeated and counted(journal)["done"] == 1
+    stranger.flashed, stranger.closed = 1, True
+    assert failed(stranger, setup, ledger).reason == Reason.ENROLLED_BEFORE and stranger.flashed == 1
+
+
 def test_copy_of_a_board_that_is_done_is_refused_with_what_it_was(setup: Setup, journal: Journal):
     ledger = Ledger(journal)
     job(FakeBoard(1), setup, ledger).run()

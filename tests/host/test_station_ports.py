@@ -140,6 +140,25 @@ def test_closed_board_opens_for_its_key_s_token(closed_board: tuple[Pty, signers
     assert opened.eui == EUI and seen == [opened]
 
 
+@pytest.mark.parametrize(
+    ("said", "eui"),
+    [
+        (f"sealband: running as {EUI.hex()}\r\n{wire.REFUSED}no_key no key unlocks this board", EUI),
+        (f"{wire.REFUSED}busy an update is on trial\r\nsealband: running as {EUI.hex()}", EUI),
+        (f"sealband: running as {EUI.hex()}", b""),
+        (f"{wire.REFUSED}no_key no key unlocks this board", b""),
+    ],
+)
+def test_closed_board_that_gives_no_challenge_is_not_taken_for_a_silent_one(
+    monkeypatch: pytest.MonkeyPatch, said: str, eui: bytes
+):
+    monkeypatch.setattr(unlock, "LOOK_CLOSED_S", 4.0)
+    port = Pty(lambda line, say: say(said + "\r\n") if line == wire.UNLOCK.encode() else None)
+    seen = unlock.look(port.port, 4.0)
+    port.close()
+    assert (seen.state, seen.closed_eui) == (State.CLOSED, eui)
+
+
 def test_challenge_of_another_board_that_is_passed_on_gets_no_token(
     closed_board: tuple[Pty, signers.Signer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
