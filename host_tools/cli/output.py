@@ -46,8 +46,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
 
 
 def remark(text: str) -> None:
-    """One line for people on standard error."""
-    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    """One line for people on standard error; what would move their cursor is taken out."""
+    Console(stderr=True).print(shown(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def shown(text: str, keep: str = "\n\t") -> str:
+    """Text without control characters, by which a stranger's would move the cursor of whoever looks at it."""
+    return "".join(c if c.isprintable() or c in keep else "\ufffd" for c in text)
 
 
 @contextmanager
@@ -83,6 +88,5 @@ def _plain(value: object) -> object:
 
 
 def _text(cell: object) -> Text:
-    # control characters would let a device's text move the cursor of whoever looks at it
     text = str(_plain(cell)) if cell is not None else ""
-    return Text("".join(c if c.isprintable() else "�" for c in text))
+    return Text(shown(text, keep=""))

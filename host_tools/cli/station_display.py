@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from host_tools.cli.output import print_json_line, remark
+from host_tools.cli.output import print_json_line, remark, shown
 from provisioning.station.lane import Event
 from provisioning.station.steps import Step
 
@@ -92,7 +92,7 @@ def _line(event: Event) -> Text | None:
     if event.kind == "repeated":
         return Text(f"{event.eui} was done before, ticket {event.ticket}")
     if event.kind == "failed":
-        return Text(f"{event.eui or 'a board'} failed at {event.step} ({event.reason}): {event.text}", "red")
+        return Text(f"{event.eui or 'a board'} failed at {event.step} ({event.reason}): {shown(event.text)}", "red")
     if event.kind == "broken":
-        return Text(f"the lane cannot go on: {event.text}", "red")
+        return Text(f"the lane cannot go on: {shown(event.text)}", "red")
     return None

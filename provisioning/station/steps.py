@@ -447,7 +447,8 @@ def write_label(label: Label, folder: Path, formats: tuple[str, ...]) -> list[Pa
 
 def _write_zpl(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    beside.unlink(missing_ok=True)  # a file or link that somebody else made here would get the claim secret
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

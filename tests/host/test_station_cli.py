@@ -8,9 +8,12 @@ import pytest
 from cryptography import x509
 
 from host_tools.cli import run
+from host_tools.cli.output import remark
+from host_tools.cli.station_display import Display
 from host_tools.cli.station_setup import Settings
 from provisioning import signers
 from provisioning.station.journal import BEGUN, FAILED, Journal
+from provisioning.station.lane import Event
 from provisioning.tickets import Ticket, TicketFile
 
 
@@ -99,3 +102,15 @@ def test_root_certificate_is_one_for_openssl(desk: Path, capsys: pytest.CaptureF
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert run(words) == 1, "over a certificate that is there"
+
+
+def test_escapes_in_a_stranger_s_text_reach_no_terminal(capsys: pytest.CaptureFixture[str]):
+    # such as the name in an issuing certificate of a ticket file that nobody trusted has signed
+    text = "batch b\x1b[2J\x1b]0;x\x07\x9b2J"
+    with Display(["port"], 1, 0, as_json=False) as display:
+        display.show(Event(1, "port", "failed", step="certify", reason="certificate", text=text))
+        display.show(Event(1, "port", "broken", text=text))
+    remark(text + "\nsecond line")
+    said = capsys.readouterr().err
+    assert said.count("batch b") == 3 and "\nsecond line" in said
+    assert not any(c in said for c in "\x1b\x07\x9b")

@@ -425,3 +425,14 @@ def test_claim_secret_stands_in_no_journal(setup: Setup, journal: Journal):
     job(board, setup, Ledger(journal)).run()
     claim = hashlib.sha256(board.eui).digest()[:10]
     assert claim.hex().encode() not in journal.path.read_bytes()
+
+
+def test_claim_secret_goes_into_no_file_that_somebody_laid_beside_the_label(setup: Setup, journal: Journal):
+    board = FakeBoard(1)
+    setup.labels.mkdir()
+    trap = setup.labels.parent / "trap"
+    trap.write_bytes(b"")
+    (setup.labels / f".{board.eui.hex()}.zpl.new").symlink_to(trap)
+    job(board, setup, Ledger(journal)).run()
+    label = setup.labels / f"{board.eui.hex()}.zpl"
+    assert trap.read_bytes() == b"" and not label.is_symlink() and label.stat().st_mode & 0o777 == 0o600
