@@ -161,14 +161,9 @@ def change_password(vault: Vault, acting: sessions.Acting, old: str, new: str, c
     operator = _find(acting.name)
     failures = lockout.begin(vault, operator.name, int(clock() * 1000))
     if failures is None or not passwords.check(operator, old):
-        audit.append(
-            vault,
-            "authn_password_change_fail",
-            subject=operator.name,
-            actor=acting.actor,
-            clock=clock,
-            failures=failures,
-        )
+        with transaction.atomic():
+            _tell(vault, "authn_password_change_fail", operator, acting.name, clock, failures=failures)
+            _tell_if_locked(vault, operator, acting.name, failures, clock)
         raise LoginRefused
     lockout.clear(vault, operator.name)
     if passwords.prepare(old) == passwords.prepare(new):
@@ -216,7 +211,9 @@ def set_totp(
         # counted, so that a session left open is no place to guess
         failures = lockout.begin(vault, name, int(now * 1000))
         if failures is None or factors.take(vault, operator, current, now) not in ("totp", "recovery"):
-            audit.append(vault, "authn_login_fail", subject=name, actor=_actor(by), clock=clock, reason="code")
+            with transaction.atomic():
+                _tell(vault, "authn_login_fail", operator, by, clock, reason="code", failures=failures)
+                _tell_if_locked(vault, operator, by, failures, clock)
             raise LoginRefused
         lockout.clear(vault, name)
     step = 0
@@ -236,7 +233,7 @@ def set_totp(
 
 
 def reset_totp(vault: Vault, name: str, by: str, clock: Clock = time.time) -> None:
-    """Take somebody's second factor away, who lost it; all sessions and tokens end, and the password must change.
+    """Take somebody's second factor away, who lost it; all sessions and tokens end.
 
     Raises:
         OperatorError: oneself, or nobody.
@@ -297,6 +294,11 @@ def _keep_an_admin(vault: Vault, name: str) -> None:
 
 def _tell(vault: Vault, event: str, operator: Operator, by: str, clock: Clock, **details: audit.Detail) -> None:
     audit.append(vault, event, subject=operator.name, actor=_actor(by), clock=clock, **details)
+
+
+def _tell_if_locked(vault: Vault, operator: Operator, by: str, failures: int | None, clock: Clock) -> None:
+    if failures == lockout.LOCK:
+        _tell(vault, "authn_login_lock", operator, by, clock, failures=failures)
 
 
 def _actor(by: str) -> str:

@@ -82,6 +82,39 @@ def test_ten_failures_lock_even_for_the_right_password(registry: TemporaryRegist
     assert attempt(registry.vault, "desk", PASSWORD, at + 24 * 3600)
 
 
+def test_guesses_in_an_open_session_lock_the_name_and_the_trail_says_so(registry: TemporaryRegistry):
+    """Whoever finds a session left open guesses the present password, or the code of the factor so far."""
+    from provisioning.operators import lockout, service, sessions
+
+    acting = sessions.resolve(registry.vault, session_of(registry.vault, "victim", []))
+    guesses = (
+        lambda: service.change_password(registry.vault, acting, WRONG, PASSWORD, lambda: NOW),
+        lambda: service.set_totp(registry.vault, "victim", SECRET, None, "victim", "000000", lambda: NOW),
+    )
+    for guess in guesses:
+        lockout.begin(registry.vault, "victim", int((NOW - 3600) * 1000))
+        lockout.Attempts.objects.update(failures=lockout.LOCK - 1)
+        with pytest.raises(LoginRefused):
+            guess()
+        assert last_events(1)[0][:2] == ("authn_login_lock", "victim")
+        lockout.Attempts.objects.all().delete()
+
+
+def test_recovery_code_is_not_lost_on_a_trail_that_was_tampered_with(registry: TemporaryRegistry):
+    """Who comes to look into it with the last code must not be kept out by what they come to look at."""
+    from provisioning.operators import service
+    from provisioning.registry.models import AuditHead
+
+    service.create(registry.vault, "looker", ["audit"], PASSWORD, "root", lambda: NOW)
+    given = service.set_totp(registry.vault, "looker", SECRET, None, "root", clock=lambda: NOW).recovery_codes[0]
+    (whole,) = AuditHead.objects.values_list("mac", flat=True)
+    AuditHead.objects.update(mac=bytes(32))
+    try:
+        assert attempt(registry.vault, "looker", PASSWORD, NOW, given)
+    finally:
+        AuditHead.objects.update(mac=whole)
+
+
 def test_admin_unlocks_and_the_trail_says_so(registry: TemporaryRegistry):
     from provisioning.operators import lockout, service
 
