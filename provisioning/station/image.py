@@ -51,7 +51,7 @@ def filesystem(tree: Path, partition: Partition) -> bytes:
     """
     if partition.size % BLOCK_LEN or partition.size < 2 * BLOCK_LEN:
         raise TreeRefused(f"a partition of {partition.size:#x} bytes holds no littlefs", "correct partitions.csv")
-    contents = _collect(tree)
+    contents = _collect(tree, partition.size)
     disk = LittleFS(
         block_size=BLOCK_LEN,
         block_count=partition.size // BLOCK_LEN,
@@ -79,12 +79,12 @@ def filesystem(tree: Path, partition: Partition) -> bytes:
     return bytes(disk.context.buffer)
 
 
-def _collect(tree: Path) -> list[tuple[str, bytes | None]]:
+def _collect(tree: Path, most: int) -> list[tuple[str, bytes | None]]:
     """Name and content of everything in the folder, folders before what is in them; the content of a folder is None."""
     found: list[tuple[str, bytes | None]] = []
     root = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _walk(root, "", found)
+        _walk(root, "", found, most)
     finally:
         os.close(root)
     if not found:
@@ -92,7 +92,7 @@ def _collect(tree: Path) -> list[tuple[str, bytes | None]]:
     return found
 
 
-def _walk(folder: int, prefix: str, found: list[tuple[str, bytes | None]]) -> None:
+def _walk(folder: int, prefix: str, found: list[tuple[str, bytes | None]], most: int) -> None:
     # by descriptors, so that nothing outside the tree is read whatever is done to it meanwhile
     if prefix.count("/") > DEPTH_MAX:
         raise TreeRefused(f"{prefix} lies deeper than {DEPTH_MAX} folders")
@@ -107,13 +107,20 @@ def _walk(folder: int, prefix: str, found: list[tuple[str, bytes | None]]) -> No
             found.append((shown, None))
             inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             try:
-                _walk(inner, f"{shown}/", found)
+                _walk(inner, f"{shown}/", found, most)
             finally:
                 os.close(inner)
         elif stat.S_ISREG(mode):
-            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
             with open(descriptor, "rb") as file:
-                found.append((shown, file.read()))
+                left = most - sum(len(content or b"") for _, content in found)
+                data = file.read(left + 1)
+            if len(data) > left:
+                raise TreeRefused(
+                    f"{shown} does not fit into a file system of {most // 1024} KiB, with what is before it",
+                    "make the application smaller, or the partition larger",
+                )
+            found.append((shown, data))
         else:
             raise TreeRefused(f"{shown} is neither a file nor a folder")
 

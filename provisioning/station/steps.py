@@ -348,9 +348,10 @@ class Job:
         if seen.state is State.SILENT:
             return False
         try:
-            status = self._link.status()
-        except (LinkError, BoardRefused) as error:
-            if isinstance(error, LinkError) and error.gone:
+            # one that is only hard to hear must not be flashed; one that refuses has an identity that we cannot read
+            status = bench.patiently(self._link.status)
+        except LinkError as error:
+            if error.gone:
                 raise
             return False  # MicroPython without our code, or with a broken copy of it
         if status.ticket is not None and status.ticket.hex() != standing.ticket:

@@ -317,6 +317,28 @@ def test_closed_or_enrolled_board_that_no_journal_knows_is_not_flashed(setup: Se
 
 
 @pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (LinkError("the board answered something else", ""), Reason.ENROLLED_BEFORE),
+        (BoardRefused("damaged", "identity of version 2"), Reason.BOARD_REFUSED),
+    ],
+)
+def test_enrolled_board_that_is_hard_to_hear_or_refuses_is_not_flashed(
+    setup: Setup, journal: Journal, error: Exception, reason: Reason
+):
+    board, errors = FakeBoard(1), [error]
+    board.flashed = 1
+    board.enrol(setup.tickets.tickets[0], bytes(16), 0)
+
+    def disturb(name: str) -> None:
+        if name == "status" and errors:
+            raise errors.pop()
+
+    board.before = disturb
+    assert failed(board, setup, Ledger(journal)).reason == reason and board.flashed == 1
+
+
+@pytest.mark.parametrize(
     ("fault", "reason"),
     [("HeartRate", Reason.SENSOR), ("radio", Reason.RADIO), ("random", Reason.RANDOM)],
 )

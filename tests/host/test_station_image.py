@@ -156,6 +156,13 @@ def test_what_does_not_fit_is_refused_and_room_is_left_to_write(tmp_path: Path) 
         filesystem(tmp_path, Partition())
 
 
+def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(TreeRefused, match="does not fit"):
+        filesystem(tmp_path, Partition())
+
+
 def test_an_empty_folder_is_no_release(tmp_path: Path) -> None:
     with pytest.raises(TreeRefused, match="is empty"):
         filesystem(tmp_path, Partition())
