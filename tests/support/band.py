@@ -7,6 +7,7 @@ as lost, follows syncs, and gives a receipt for every command. Its frames are se
 import random
 import sys
 from functools import cache
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from provisioning.keys import EpochKeys
 from tests.support.frames import seal_uplink
 
+LIB = Path(__file__).parents[2] / "device" / "lib"
 SINCE = 1_735_689_600  # 2025-01-01, Unix seconds
 SYNC, RECEIPT, MALFORMED = 16, 4, 1
 REPLY, TELEMETRY = 1, 2
@@ -31,10 +33,12 @@ def device_code() -> SimpleNamespace:
     sys.modules["micropython"] = stub
     # CPython takes a remark in its first lines for the name of an encoding; the chain does without it
     sys.modules["sealband.crypto.cbor"] = ModuleType("sealband.crypto.cbor")
+    sys.path.insert(0, str(LIB))
     try:
         from sealband import chain, errors
         from sealband.links import policy
     finally:
+        sys.path.remove(str(LIB))
         for name in set(sys.modules) - before:
             if name.split(".")[0] in ("micropython", "sealband"):
                 del sys.modules[name]
