@@ -24,7 +24,7 @@ demo: $(READY)
 	$(BIN)/sealband demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -14,13 +14,6 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return DeviceFile.from_parent(parent, path=module_path) if is_device_test(module_path) else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # the tests of one device file share one process, so they go to one xdist worker
-    for item in items:
-        if isinstance(item.parent, DeviceFile):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 # a busy machine is no defect of what is tested
 settings.register_profile("sealband", deadline=None)
 settings.load_profile("sealband")

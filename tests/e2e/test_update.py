@@ -18,8 +18,6 @@ from tests.support.update_site import ASLEEP, HANGS, RAISES, Heard, UpdateSite
 
 pytestmark = [
     pytest.mark.skipif(not has_raw_repl(), reason="MicroPython's unix port has a raw REPL from 1.27 on"),
-    # the tests share one site
-    pytest.mark.xdist_group("update site"),
 ]
 
 BOARDS = {"first": 0x51, "second": 0x52, "asleep": ASLEEP}
