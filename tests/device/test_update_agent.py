@@ -219,6 +219,25 @@ def test_code_that_raises_is_a_failed_attempt_and_not_the_end():
     way.Server.fails = {}
 
 
+def test_a_patch_that_wants_too_much_memory_gives_way_to_the_full_image_in_a_start_of_its_own():
+    from sealband.update import patch
+
+    def apply(*arguments):
+        applied.append(arguments)
+        raise MemoryError("no heap")
+
+    envelope, digest = way.signed_release(way.NEW)
+    good, patch.apply, applied = patch.apply, apply, []
+    try:
+        reports, board = play(envelope, digest, way.delivery(envelope))
+    finally:
+        patch.apply = good
+    assert len(applied) == 1 and running(board) == 2
+    found = states(reports)
+    assert (wire.FAILED, wire.INTERNAL) in found and found[-1][0] == wire.CONFIRMED, found
+    assert way.Server.asked[-1].endswith("full.deflate"), way.Server.asked
+
+
 def test_an_attempt_is_counted_before_anything_can_go_wrong():
     envelope, digest = way.signed_release(way.NEW)
     board = way.world(digest)

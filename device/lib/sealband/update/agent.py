@@ -42,6 +42,8 @@ def run(work, machine, now_s, pull=None):
         say("refused", error.code)
         work.end(wire.REFUSED, error.code)
         return
+    except Again:
+        return
     except Failed as error:
         code = error.code
     except Exception as error:
@@ -58,6 +60,11 @@ class Failed(Exception):
     def __init__(self, code):
         super().__init__(code)
         self.code = code
+
+
+# A patch wanted more memory than there is, and left too little for the full image: another start goes by that at once.
+class Again(Exception):
+    pass
 
 
 # Numbers and names of steps only: nothing from outside gets onto the serial port.
@@ -126,7 +133,7 @@ def _pull(work, site, now_s, feed):
     url = address.join(work.url, order.uri)
     if work.firmware:
         _install_firmware(work, order, source, url, path, feed)
-    elif not _patched(work, source, order, name, feed):
+    elif not _patched(work, source, order, path, name, feed):
         length = source.download(url, path, _delivered_max(order.size))
         _install(work, order, path, False, length, feed)
 
@@ -199,9 +206,10 @@ def _delivered_max(size):
     return size + size // 8 + 1024
 
 
-# By a patch from what runs. False: there is none, or it did not lead to the image; then the full image is fetched.
-def _patched(work, source, order, name, feed):
-    if not sealboot.digest:
+# By a patch from what runs. False: there is none, or it did not lead to the image; then the full image is fetched, also
+# by the next attempt, which finds its file at `full`.
+def _patched(work, source, order, full, name, feed):
+    if not sealboot.digest or fetch.begun(full):
         return False
     path = job.path(name + ".patch")
     url = address.join(work.url, wire.PATCH_NAME % (order.digest.hex(), sealboot.digest.hex()))
@@ -211,6 +219,7 @@ def _patched(work, source, order, name, feed):
         if error.status == 404 or error.code == wire.TOO_LONG:
             return False
         raise
+    again = False
     try:
         _install(work, order, path, True, length, feed)
         return True
@@ -219,10 +228,12 @@ def _patched(work, source, order, name, feed):
             raise
         code = error.code
     except MemoryError:
-        # a patch needs more of it than a full image
-        discard(path)
-        code = wire.INTERNAL
+        code, again = wire.INTERNAL, True
+    discard(path)
+    job.write_file(full, b"")
     job.note(work.sequence, wire.FAILED, code)
+    if again:
+        raise Again
     return False
 
 

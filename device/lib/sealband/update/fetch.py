@@ -29,6 +29,15 @@ def _length(path):
         return 0
 
 
+# Whether a download of this file was begun.
+def begun(path):
+    try:
+        os.stat(path)
+        return True
+    except OSError:
+        return False
+
+
 # Where the body begins that answers a request from `at` on. None: the server does not go on from there.
 def first_byte(answer, at, have, limit):
     if answer.status == 200:
