@@ -68,7 +68,11 @@ def main():
             if sealboot.trial:
                 raise
             sys.print_exception(error)  # an update that can't even be looked at must not keep the node from running
-    work(records, wait_s, on_trial)
+    if "work" in globals():
+        work(records, wait_s, on_trial)
+    else:
+        __import__("sealband.start")
+        sys.modules["sealband.start"].work(records, wait_s, on_trial)
 
 
 # Whether somebody asked for an unlock; not twice, and not while a trial is watched, whose starts are counted.
@@ -110,6 +114,10 @@ def update(records):
         if type(wait_s) is int:
             return min(max(wait_s, 0), 86400), False
     if sealboot.trial or healthy or sealboot.outcome[0] or "order" in files or "job" in files:
+        # The updater needs the heap that these take. If it comes back, they are loaded anew.
+        for name in ("run", "wanted", "work", "ear", "_ask"):
+            globals().pop(name, None)
+        sys.modules.pop("sealband.start", None)
         from sealband.update import duty
 
         duty.run(machine)
