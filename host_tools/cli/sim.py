@@ -70,7 +70,7 @@ def group() -> None:
     "--wifi", nargs=2, metavar="SSID KEY", help="There is an access point; the board reaches what this host does."
 )
 @click.option("--ether", type=HostPort(), help="The radio medium, as `sealband sim ether` prints it.")
-@click.option("--heap", default="80wK", show_default=True, help="As MicroPython's -X heapsize=.")
+@click.option("--heap", default="81wK", show_default=True, help="As MicroPython's -X heapsize=.")
 @click.option("--seed", type=int, help="Of the wearer; default: made from the name.")
 @click.option(
     "--speed",

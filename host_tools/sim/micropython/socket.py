@@ -20,6 +20,7 @@ IPPROTO_UDP = const(17)
 IPPROTO_IP = const(0)
 
 _EAGAIN = const(11)
+_PIECE = 128
 _ECONNABORTED = const(103)
 _ETIMEDOUT = const(110)
 _EHOSTUNREACH = const(113)
@@ -131,7 +132,8 @@ class socket(io.IOBase):
         while count < len(view):
             if not self._wait(POLLIN):
                 return count or None
-            data = self._socket.recv(len(view) - count)
+            # in small pieces: on the chip nothing is allocated here
+            data = self._socket.recv(min(len(view) - count, _PIECE))
             if not data:
                 break
             view[count : count + len(data)] = data
