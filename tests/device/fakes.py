@@ -10,6 +10,7 @@
 #   FakeRtc    machine.RTC().memory
 #   FakeNetwork   a radio that can be switched on; for sys.modules["network"]
 #   World      one board's worth of these, with what has left the board by radio; copy() and revived()
+#   finish     drives a generator of pauses to its end
 #   sweep      cuts the power at every operation of a piece of work, in every way, and again while it recovers
 import gc
 import io
@@ -247,6 +248,16 @@ class World:
             other.flash = RamFlash(other.power, self.flash.dump())
         other.air = list(self.air)
         return other
+
+
+# What a generator of pauses returns; `sleep_ms` is told of each pause.
+def finish(steps, sleep_ms):
+    steps = iter(steps)
+    while True:
+        try:
+            sleep_ms(next(steps))
+        except StopIteration as end:
+            return end.value
 
 
 def unmount(path="/ram"):

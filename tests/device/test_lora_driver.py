@@ -6,7 +6,7 @@ import struct
 import time
 
 import lora
-from device.fakes import FakeNvs, FakeRtc
+from device.fakes import FakeNvs, FakeRtc, finish
 
 from sealband.clock import Clock
 from sealband.config import Config
@@ -146,13 +146,14 @@ class Air:
     def exchange(self, frame):
         before = len(self.sent)
         wait_ms = self.link.wait_ms(len(frame))
-        if not self.link.send(frame):
+        if not finish(self.link.send(frame), self.pass_ms):
             assert len(self.sent) == before, "refused and sent all the same"
             return None
         assert wait_ms == 0 and len(self.sent) == before + 1
-        while self.link.opens_ms() > 0:
-            self.pass_s(self.link.opens_ms() / 1000)
-        return self.link.listen()
+        return finish(self.link.listen(), self.pass_ms)
+
+    def pass_ms(self, ms):
+        self.pass_s(ms / 1000)
 
     # the most that was on the air in an hour, wherever the hour begins: where a transmission begins or ends
     def worst_hour_ms(self):

@@ -1,5 +1,5 @@
 # The LoRa link against a modem with the driver's interface: settings, channels, the receive window, the duty cycle.
-from device.fakes import FakeNvs
+from device.fakes import FakeNvs, finish
 
 from sealband.config import Config
 from sealband.links.base import LinkError
@@ -84,11 +84,16 @@ class Bench:
 
     # send and listen as the node does
     def exchange(self, frame=FRAME):
-        if not self.link.send(frame):
-            return None
-        while self.link.opens_ms() > 0:
-            self.ms += self.link.opens_ms()
-        return self.link.listen()
+        return self.listen() if self.send(frame) else None
+
+    def send(self, frame=FRAME):
+        return finish(self.link.send(frame), self.sleep_ms)
+
+    def listen(self):
+        return finish(self.link.listen(), self.sleep_ms)
+
+    def sleep_ms(self, ms):
+        self.ms += ms
 
 
 def test_settings_are_those_of_the_wire_format():
@@ -140,7 +145,7 @@ def test_duty_cycle_refuses_before_the_driver_is_asked():
     assert len(bench.modem.sent) == count == 36000 // airtime_ms
     wait_ms = bench.link.wait_ms(51)
     assert 0 < wait_ms <= 3840000
-    assert not bench.link.send(FRAME) and len(bench.modem.sent) == count
+    assert not bench.send(FRAME) and len(bench.modem.sent) == count
     assert bench.link.airtime_ms() == count * airtime_ms
     bench.ms += wait_ms
     assert bench.link.wait_ms(51) == 0 and bench.exchange() == []
@@ -160,7 +165,7 @@ def test_a_frame_for_a_faster_rate_goes_out_at_the_slowest_that_carries_it():
     for length, sf in ((51, 12), (52, 9), (115, 9), (116, 8), (222, 8)):
         assert bench.exchange(bytes(length)) == []
         assert bench.modem.sent[-1][1] == sf == bench.modem.windows[-1][2]
-    assert bench.link.wait_ms(223) is None and not bench.link.send(bytes(223))
+    assert bench.link.wait_ms(223) is None and not bench.send(bytes(223))
     assert bench.exchange() == [] and bench.modem.sent[-1][1] == 12
 
 
@@ -168,13 +173,13 @@ def test_a_driver_that_fails_costs_airtime_but_not_the_loop():
     bench = Bench()
     for fails in (OSError(5), RuntimeError("Internal radio Status"), ValueError("Invalid lora_cfg")):
         bench.modem.fails = fails
-        assert not bench.link.send(FRAME)
-        assert bench.link.opens_ms() == 0 and bench.link.listen() == []
+        assert not bench.send(FRAME)
+        assert bench.listen() == []
     assert bench.link.airtime_ms() == 3 * 103
     bench.modem.fails = None
-    assert bench.link.send(FRAME)
+    assert bench.send(FRAME)
     bench.modem.fails = RuntimeError("x")
-    assert bench.link.listen() == []
+    assert bench.listen() == []
     assert bench.link.errors == 4
 
 
@@ -227,7 +232,7 @@ def test_no_exception_of_the_driver_gets_out_and_the_next_frame_finds_a_modem_se
                 bench.link._modem = bench.modem
             for _ in range(2):
                 bench.exchange()
-                assert bench.link.opens_ms() == 0 and bench.link.listen() == []
+                assert bench.listen() == []
             errors = bench.link.errors
             assert 1 <= errors <= 3, (where, how, errors)
             bench.link.configure(bench.config)
@@ -243,14 +248,14 @@ def test_a_transmission_that_the_driver_lost_opens_no_window():
     # poll_send() says False when the chip was reset while it sent
     bench = Bench()
     bench.modem.send = lambda packet: False
-    assert not bench.link.send(FRAME)
+    assert not bench.send(FRAME)
     assert bench.link.errors == 1 and bench.link.airtime_ms() == 103
-    assert bench.link.opens_ms() == 0 and bench.link.listen() == [] and bench.modem.windows == []
+    assert bench.listen() == [] and bench.modem.windows == []
 
 
 def test_listening_without_having_sent_hears_nothing():
     bench = Bench()
-    assert bench.link.listen() == [] and bench.modem.windows == []
+    assert bench.listen() == [] and bench.modem.windows == []
 
 
 def test_a_board_without_radio_or_with_a_dead_one_says_so():

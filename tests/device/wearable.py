@@ -93,14 +93,8 @@ class ServerLink(Link):
     def open(self, store, clock, settings, random):
         pass
 
-    def configure(self, settings):
-        pass
-
     def airtime_ms(self):
         return 60 * len(self.sent)
-
-    def suspend(self):
-        pass
 
     def wait_ms(self, frame_len):
         return 0
@@ -108,17 +102,15 @@ class ServerLink(Link):
     def send(self, frame):
         if self.broken:
             return False
-        self._time.ms += 60
+        yield 60
         self.sent.append((self._time.ms, bytes(frame)))
         self.opens_at = self._time.ms + 5000
         return True
 
-    def opens_ms(self):
-        return max(0, self.opens_at - self._time.ms)
-
     def listen(self):
+        yield self.opens_at - self._time.ms
         assert 0 <= self._time.ms - self.opens_at < 300, "late for the window"
-        self._time.ms += 200
+        yield 200
         if self.deaf:
             return []
         downlinks = self.answer(self.sent[-1][1])

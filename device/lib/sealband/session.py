@@ -123,18 +123,17 @@ class Session:
     def _exchange(self, data, key):
         node = self._node
         link, wait_ms = policy.choose(node.links, len(data))
-        if link is None or wait_ms or not link.send(data):
+        if link is None or wait_ms:
+            return False
+        sent = yield from link.send(data)
+        if not sent:
             return False
         self.sent += 1
         if key is not None:
             node.log.note("sent", *key)
-        while True:
-            pause_ms = link.opens_ms()
-            if pause_ms <= 0:
-                break
-            yield pause_ms
         heard = False
-        for downlink in link.listen():
+        downlinks = yield from link.listen()
+        for downlink in downlinks:
             if self._receive(downlink):
                 heard = True
         if heard and key is not None and key in node.outbox.keys():

@@ -1,14 +1,23 @@
 # What the node asks of every link. A link carries sealed frames; it sees no plaintext and keeps no queue.
 #
-#     link.open(store, clock, settings, random)   once after every reset; LinkError when the hardware is not there
-#     link.wait_ms(len)                   how long until a frame of this length may be sent: 0 now, None never
-#     link.send(frame)                    False: refused or failed, nothing went out
-#     link.opens_ms()                     how long until listen() has something to hear, after a send
-#     link.listen()                       frames that came; blocks for the receive window at most
-#     link.configure(settings)            settings changed
-#     link.airtime_ms()                   airtime spent in the last hour
-#     link.suspend()                      before deep sleep
-#     link.name                           for people
+#     link.name                       for people
+#     link.frame_max                  longest frame to seal for it
+#     link.grade                      0 free ... 9 dear, as the application sees it: the policy goes by it
+#     link.open(store, clock, settings, random)   once after every reset, quick; LinkError: the hardware is not there
+#     link.wait_ms(len)               how long until a frame of this length may be sent: 0 now, None never
+#     link.energy_mj(len)             what a frame of this length costs, by the board's power table
+#     link.connect()                  generator of pauses in ms; LinkError when it does not come up
+#     link.send(frame)                generator of pauses; True: it went out, False: refused or failed, maybe gone out
+#     link.listen()                   generator of pauses; the list of frames that came
+#     link.disconnect()               generator of pauses, at the end of a session; raises nothing
+#     link.configure(settings)        settings changed
+#     link.margin(db)                 the server's margin report for the frame that was sent last
+#     link.silent()                   an exchange on it went unanswered
+#     link.airtime_ms()               airtime spent in the last hour
+#     link.suspend()                  before deep sleep
+#     link.errors                     faults of its hardware since the start
+#
+# The node waits the pauses, so nothing here blocks for more than about 50 ms.
 #
 # Compiled, this takes no block of flash: up to 128 bytes lie in their folder.
 
@@ -19,5 +28,17 @@ class LinkError(Exception):
 
 
 class Link:
-    # longest frame to seal for it
     frame_max = 0
+    grade = 1
+    errors = 0
+
+    # what many links have no use for; nothing to pause for either
+    def connect(self, *_):
+        return ()
+
+    disconnect = configure = margin = silent = suspend = connect
+
+    def energy_mj(self, frame_len=0):
+        return 0
+
+    airtime_ms = energy_mj

@@ -59,9 +59,10 @@ class LoRa(Link):
     frame_max = radio.EU868_FRAME_MAX[7]
 
     # `make` and `ticks_ms` are for tests: the modem of a board, and the clock that its driver tells times by
-    def __init__(self, board, make=modem, ticks_ms=time.ticks_ms):
+    def __init__(self, board, make=modem, ticks_ms=time.ticks_ms, grade=1):
         if board.RADIO is None or board.RADIO["region"] != "EU868":
             raise LinkError("the board has no radio for EU868")
+        self.grade = grade
         self._board = board
         self._margin_ms = board.RADIO.get("rx_margin_ms", _MARGIN_MS)
         self._make = make
@@ -153,17 +154,18 @@ class LoRa(Link):
             return False
         self._ended = ended
         return True
-
-    def opens_ms(self):
-        if self._ended is None:
-            return 0
-        opens = time.ticks_add(self._ended, radio.RX1_DELAY_MS - self._margin_ms)
-        return max(0, time.ticks_diff(opens, self._ticks_ms()))
+        yield 0
 
     def listen(self):
         if self._ended is None:
             return []
+        opens = time.ticks_add(self._ended, radio.RX1_DELAY_MS - self._margin_ms)
         self._ended = None
+        while True:
+            left_ms = time.ticks_diff(opens, self._ticks_ms())
+            if left_ms <= 0:
+                break
+            yield left_ms
         symbol_us = (1 << self._now_sf) * 1000 // radio.EU868_BANDWIDTH_KHZ
         symbols = radio.PREAMBLE_LEN + radio.RX_WINDOW_SYMBOLS + _HEADER_SYMBOLS
         window_ms = 2 * self._margin_ms + symbols * symbol_us // 1000 + 1
