@@ -95,7 +95,7 @@ class Air:
             hz, sf, _, _, _, flags, _, _ = struct.unpack_from(_PARAMS, data, 13)
             self.window = (begin_ns / 1000000, timeout_ms, hz // 1000, sf, flags >> 1 & 1)
             return b""
-        if op == b"W":
+        if op == b"P":
             begin_ms, timeout_ms, khz, sf, inverted = self.window
             if self.answer and inverted:
                 at_ms = self.sent[-1][1] + self.answer[0]
@@ -103,10 +103,10 @@ class Air:
                 symbol_ms = (1 << sf) / 125
                 if begin_ms <= at_ms and at_ms + (8 + 4.25 + 8) * symbol_ms <= begin_ms + timeout_ms:
                     end_ns = int(1000000 * (at_ms + airtime_ms(sf, 125000, 5, 8, 0, len(self.answer[1]))))
-                    self.ns = max(self.ns, end_ns)
+                    if self.ns < end_ns:
+                        return b"\x01"
                     return struct.pack(">BqhhB", 2, end_ns, -101, 20, 1) + self.answer[1]
-            self.ns += timeout_ms * 1000000
-            return b"\x00"
+            return b"\x01" if self.ms() < begin_ms + timeout_ms else b"\x00"
         assert op == b"Y", op
         return b""
 

@@ -41,19 +41,26 @@ class Modem:
         symbols = -(-bits // (4 * (self.settings["sf"] - 2 * ldr))) * 5
         return symbol_us * (17 + 4 * (8 + 8 + symbols)) // 4
 
-    def send(self, packet):
+    def prepare_send(self, packet):
         if self.fails:
             raise self.fails
-        self.sent.append((self.settings["freq_khz"], self.settings["sf"], bytes(packet)))
-        self.bench.ms += self.get_time_on_air_us(len(packet)) // 1000
-        return self.bench.ms & 0x3FFFFFFF
+        self.packet = bytes(packet)
 
-    def recv(self, timeout_ms):
+    def start_send(self):
+        self.sent.append((self.settings["freq_khz"], self.settings["sf"], self.packet))
+        self.until = self.bench.ms + self.get_time_on_air_us(len(self.packet)) // 1000
+
+    def poll_send(self):
+        return True if self.bench.ms < self.until else self.until & 0x3FFFFFFF
+
+    def start_recv(self, timeout_ms):
         self.windows.append((self.bench.ms, self.settings["freq_khz"], self.settings["sf"], timeout_ms))
-        self.bench.ms += timeout_ms
+        self.until = self.bench.ms + timeout_ms
         if self.fails:
             raise self.fails
-        return self.answer
+
+    def poll_recv(self):
+        return True if self.bench.ms < self.until else self.answer or False
 
     def sleep(self):
         self.asleep = True
@@ -183,12 +190,24 @@ def test_a_driver_that_fails_costs_airtime_but_not_the_loop():
     assert bench.link.errors == 4
 
 
+METHODS = (
+    "configure",
+    "get_time_on_air_us",
+    "prepare_send",
+    "start_send",
+    "poll_send",
+    "start_recv",
+    "poll_recv",
+    "sleep",
+)
+
+
 class Faulty(Modem):
     # Fails at one of its methods in one way; a receive that failed leaves it receiving, as the driver does.
     def __init__(self, bench, where, how):
         super().__init__(bench)
         self.receiving = False
-        for name in ("configure", "get_time_on_air_us", "send", "recv", "sleep"):
+        for name in METHODS:
             setattr(self, name, self.guarded(name, getattr(super(), name), where, how))
 
     def guarded(self, name, method, where, how):
@@ -196,7 +215,7 @@ class Faulty(Modem):
             if self.receiving and name == "configure":
                 raise RuntimeError("Receiving")
             if name == where:
-                self.receiving = name == "recv"
+                self.receiving = name in ("start_recv", "poll_recv")
                 raise how
             self.receiving = False
             return method(*args, **more)
@@ -205,7 +224,7 @@ class Faulty(Modem):
 
 
 def test_no_exception_of_the_driver_gets_out_and_the_next_frame_finds_a_modem_set_up_anew():
-    for where in ("make", "configure", "get_time_on_air_us", "send", "recv", "sleep"):
+    for where in ("make",) + METHODS:
         for how in (
             OSError(5),
             RuntimeError("BUSY timeout"),
@@ -247,7 +266,7 @@ def test_no_exception_of_the_driver_gets_out_and_the_next_frame_finds_a_modem_se
 def test_a_transmission_that_the_driver_lost_opens_no_window():
     # poll_send() says False when the chip was reset while it sent
     bench = Bench()
-    bench.modem.send = lambda packet: False
+    bench.modem.poll_send = lambda: False
     assert not bench.send(FRAME)
     assert bench.link.errors == 1 and bench.link.airtime_ms() == 103
     assert bench.listen() == [] and bench.modem.windows == []

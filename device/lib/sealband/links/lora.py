@@ -1,7 +1,9 @@
 # LoRa over micropython-lib's `lora` drivers, EU868: one frame on one of three channels, then one receive window on the
 # same channel and data rate with inverted IQ. The duty cycle is the ledger's; what to send and when, the node's.
 #
-# The driver takes frequencies in kHz and blocks for a packet's airtime. Data rates: WIRE (LoRa) in sealwire/README.md.
+# Nothing here blocks: the driver is started and polled, so that sensors are read during a transmission of 2.5 s. The
+# driver tells the end of a transmission by its interrupt's time, and the window is aligned to that.
+# The driver takes frequencies in kHz. Data rates: WIRE (LoRa) in sealwire/README.md.
 import time
 
 from micropython import const
@@ -10,7 +12,9 @@ from sealband.links.airtime import Airtime, time_on_air_ms
 from sealband.links.base import Link, LinkError
 from sealwire import radio
 
+_LATE_MS = const(1000)  # a transmission that takes so much longer than computed has failed
 _MARGIN_MS = const(100)  # the receiver is on before and after the window, for the crystal's and our own delays
+_POLL_MS = const(20)
 _HEADER_SYMBOLS = const(17)  # sync word, start of frame and explicit header, rounded up (SX1261/2 datasheet 6.1.4)
 
 # constructor arguments of the drivers that are pins, by the names of board.RADIO
@@ -146,15 +150,27 @@ class LoRa(Link):
             # taken out of the budget before the first symbol, and not given back if the driver fails half way
             if not self._ledger.spend(max(driver_ms, self._airtime_ms(len(frame)))):
                 return False
-            ended = self._modem.send(frame)
+            self._modem.prepare_send(frame)
+            self._modem.start_send()
+            ended = yield from self._poll(self._modem.poll_send, driver_ms, _LATE_MS)
         except Exception:
             ended = None
-        if type(ended) is not int:  # False: the driver found no transmission to wait for
+        # True: still sending after its time; False: the chip was reset meanwhile, and sent perhaps a part
+        if type(ended) is not int:
             self._fault()
             return False
         self._ended = ended
         return True
-        yield 0
+
+    # What the driver answers when it no longer answers True: asked first after so long, and then for so long.
+    def _poll(self, ask, first_ms, more_ms):
+        yield first_ms
+        began = self._ticks_ms()
+        while True:
+            answer = ask()
+            if answer is not True or time.ticks_diff(self._ticks_ms(), began) > more_ms:
+                return answer
+            yield _POLL_MS
 
     def listen(self):
         if self._ended is None:
@@ -168,14 +184,19 @@ class LoRa(Link):
             yield left_ms
         symbol_us = (1 << self._now_sf) * 1000 // radio.EU868_BANDWIDTH_KHZ
         symbols = radio.PREAMBLE_LEN + radio.RX_WINDOW_SYMBOLS + _HEADER_SYMBOLS
-        window_ms = 2 * self._margin_ms + symbols * symbol_us // 1000 + 1
+        # it ends when it should, also if it begins late
+        window_ms = 2 * self._margin_ms + symbols * symbol_us // 1000 + 1 + left_ms
         packet = None
         try:
-            packet = self._modem.recv(timeout_ms=window_ms)
+            if window_ms > 0:
+                self._modem.start_recv(window_ms)
+                # a packet whose header came in time may last as long as the longest
+                longest_ms = self._airtime_ms(radio.EU868_FRAME_MAX[7])
+                packet = yield from self._poll(self._modem.poll_recv, _POLL_MS, window_ms + longest_ms)
             self._modem.sleep()
         except Exception:
             self._fault()
-        if packet is None:
+        if packet is True or not packet:
             return []
         self.rssi = packet.rssi
         return [bytes(packet)]

@@ -23,24 +23,37 @@ class SX1262:
         per_symbol = 4 * (self._settings["sf"] - (2 if symbol_us >= 16000 else 0))
         return symbol_us * (17 + 4 * (16 + -(-bits // per_symbol) * 5)) // 4
 
-    def send(self, packet):
-        time.sleep_us(self.get_time_on_air_us(len(packet)))
-        tell_bytes(packet, "up", time.now_us)
-        self._expected = time.ticks_ms() + 5000, self._settings["freq_khz"], self._settings["sf"]
-        return time.ticks_ms()
+    def prepare_send(self, packet):
+        self._packet = packet
 
-    def recv(self, timeout_ms):
+    def start_send(self):
+        tell_bytes(self._packet, "up", time.now_us)
+        self._until = time.ticks_ms() + self.get_time_on_air_us(len(self._packet)) // 1000 + 1
+        self._packet = None
+
+    def poll_send(self):
+        if time.ticks_ms() < self._until:
+            return True
+        self._expected = self._until + 5000, self._settings["freq_khz"], self._settings["sf"]
+        return self._until
+
+    def start_recv(self, timeout_ms):
         at, freq_khz, sf = self._expected
         begun = time.ticks_ms()
-        time.sleep_ms(timeout_ms)
+        self._until = begun + timeout_ms
+        self._hears = begun <= at <= self._until
         if (freq_khz, sf) != (self._settings["freq_khz"], self._settings["sf"]):
-            return None
-        if not begun <= at <= begun + timeout_ms:
-            return None
+            self._hears = False
+
+    def poll_recv(self):
+        if time.ticks_ms() < self._until:
+            return True
+        if not self._hears:
+            return False
         packet = RxPacket(64)
         tell("down")
         length = answer_into(packet)
-        return RxPacket(packet[:length]) if length > 0 else None
+        return RxPacket(packet[:length]) if length > 0 else False
 
     def sleep(self):
         pass
