@@ -10,6 +10,7 @@ class App:
     # send_every_s, status_every_s: until the server configures others
     # deep_sleep: sleep deeply between wake-ups, which restarts the board; else it stays awake
     # watchdog_s: reset the board when the loop hangs so long; None: none (it can't be stopped, not even by the REPL)
+    # listeners: coroutines beside the work, each `await listener.serve(node)`; only on a board that stays awake
     # on_sample(node, record, t, value): may call node.event(id, value ...)
     def __init__(
         self,
@@ -22,12 +23,16 @@ class App:
         watchdog_s=None,
         on_sample=None,
         echo=True,
+        listeners=(),
     ):
         seen = [record for every in sensors for record in every.sensor.records]
         if len(set(seen)) != len(seen):
             raise ValueError("two sensors give the same record")
         if seen and not 1 <= min(seen) <= max(seen) <= RECORD_MAX:
             raise ValueError("a record id is 1 to %d" % RECORD_MAX)
+        if deep_sleep and listeners:
+            raise ValueError("nothing is heard in deep sleep")
+        self.listeners = listeners
         self.sensors = list(sensors)
         self.links = list(links)
         self.defaults = {

@@ -71,6 +71,16 @@ class Clock:
             self._note(t)
         return moved
 
+    # The time of a statement that was under way for anybody knows how long: surely past, no more, so it turns nothing
+    # back. start: there is nobody else to ask, so it will have to do.
+    def past(self, t, start):
+        if not 0 < t <= _TIME_MAX:
+            return None
+        moved = max(0, t - self.now())
+        self._offset += moved
+        self.valid = self.valid or start
+        return moved
+
     def _confirmed(self, uptime, t):
         if self._doubtful is None:
             return False

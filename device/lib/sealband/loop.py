@@ -1,4 +1,4 @@
-# The node's work as a coroutine beside others. Loaded only where it is used.
+# The node's work as a coroutine beside others, the application's listeners among them. Loaded only where it is used.
 import asyncio
 
 from micropython import const
@@ -9,6 +9,8 @@ _SLICE_MS = const(1000)
 # Until node.stop(). An event of another coroutine is sent within a second.
 async def run(node):
     node.running = True
+    for listener in node.app.listeners:
+        asyncio.create_task(listener.serve(node))
     while node.running:
         try:
             for pause_ms in node.work():

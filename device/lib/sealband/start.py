@@ -171,6 +171,10 @@ def work(records, wait_s, on_trial):
     print("sealband: running as", chain.eui.hex())
     if application.deep_sleep:
         node.run_deep_sleep(machine)
+    elif application.listeners:
+        import asyncio
+
+        asyncio.run(node.run())
     else:
         node.run_forever()
 

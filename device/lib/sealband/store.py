@@ -28,6 +28,7 @@ UNLOCK = "unlock"  #     12  number  start.py: the next start asks for a token
 TAMPER = "tamper"  #     13  number  service.py: refusals not told: 256 times how many, plus the last one's code
 TOLD = "told"  #         14  number  service.py: when they were told last
 RETIRE = "retire"  #     15  record  retire.py: how far the end of this identity is
+COURIER = "courier"  #   16  number  links/ble.py: wrong proofs of the label's secret in a row
 
 # Sections of RTC memory; numbers are never reused.
 SECTIONS = {"chain": 1, "air": 2, "node": 3}
