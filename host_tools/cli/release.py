@@ -253,7 +253,7 @@ def serve(directory: Path, port: int, host: str, as_json: bool) -> None:
 def _build_app(order: building.Order, device: Path, app: Path | None, *, quiet: bool) -> building.Built:
     columns = (TextColumn("compile"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[name]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
-        task = progress.add_task("compile", total=len(bundle.sources(device)), name="")
+        task = progress.add_task("compile", total=len(bundle.sources(device, order.board, app)), name="")
         return building.build_app(
             order, device, app, lambda path: progress.update(task, advance=1, name=path.as_posix())
         )

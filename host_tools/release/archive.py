@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from sealwire.update import DEPTH_MAX, FILES_MAX, NAME_MAX, TAR_RECORD_LEN
 
-_BLOCK = tarfile.BLOCKSIZE
+BLOCK = tarfile.BLOCKSIZE
 _CHARACTERS = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 # what boots a slot lies outside of it
 _BOOT = re.compile(r"boot\.(py|mpy)|(lib/)?sealboot(/.*|\..*)", re.ASCII)
@@ -95,7 +95,7 @@ def refuse_name(name: str) -> str | None:
 def _walk(image: bytes, entries: list[Entry]) -> str | None:
     """Fill in the entries; what breaks the format, or None."""
     at = 0
-    while any(header := image[at : at + _BLOCK]):
+    while any(header := image[at : at + BLOCK]):
         if len(entries) > FILES_MAX:
             return f"there are more than {FILES_MAX} files"
         try:
@@ -108,14 +108,14 @@ def _walk(image: bytes, entries: list[Entry]) -> str | None:
         # links, folders, owners, times, prefixes and extensions all end here
         if canonical != header:
             return f"the header at byte {at} ({info.name!r}) is not a plain file's in its only form"
-        start, end = at + _BLOCK, at + _BLOCK + info.size
-        at = end + -info.size % _BLOCK
+        start, end = at + BLOCK, at + BLOCK + info.size
+        at = end + -info.size % BLOCK
         if at > len(image):
             return f"{info.name!r} is cut short"
         if any(image[end:at]):
             return f"there is something behind {info.name!r}"
         entries.append(Entry(info.name, info.size, sha256(image[start:end]).digest()))
-    if len(image) != -(-(at + 2 * _BLOCK) // TAR_RECORD_LEN) * TAR_RECORD_LEN:
+    if len(image) != -(-(at + 2 * BLOCK) // TAR_RECORD_LEN) * TAR_RECORD_LEN:
         return "it does not end as an archive of its files does"
     if any(image[at:]):
         return "there is something behind its end"

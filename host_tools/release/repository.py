@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from host_tools.release import archive, build, files, manifest, patch, tree, trust, verify
+from host_tools.release import archive, build, files, manifest, pack, patch, tree, trust, verify
 from host_tools.release.cose import Sign1
 from sealwire.manifest import COMPONENT_APP
 from sealwire.update import ENVELOPE_MAX, FULL_NAME, PATCH_NAME, TRUST_MAX, TRUST_NAME
@@ -218,7 +218,7 @@ def _delivery(
 
 
 def _entries(release: manifest.Release, image: bytes) -> tuple[archive.Entry, ...]:
-    return archive.parse(image).entries if release.component == COMPONENT_APP else ()
+    return pack.contents(image) if release.component == COMPONENT_APP else ()
 
 
 def _sbom(path: Path, release: manifest.Release) -> bytes:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from host_tools.release import archive, files, manifest
+from host_tools.release import archive, files, manifest, pack
 from host_tools.release.build import DESCRIPTION, IMAGE_MAX, IMAGES, MANIFEST, description
 from host_tools.release.cose import CoseError, Sign1, sign1
 from provisioning import signers
@@ -111,7 +111,10 @@ def open_release(path: Path, image: Path | None = None) -> Candidate:
         read = archive.parse(content)
         if wrong := read.format or read.names or read.order or read.count:
             raise SignRefused(f"no device would install the image: {wrong}")
-        entries = read.entries
+        try:
+            entries = pack.contents(content)
+        except pack.PackRefused as error:
+            raise SignRefused(f"no device could run the image: {pack.NAME}: {error}") from None
     if (folder / DESCRIPTION).exists():
         _compare(_description(folder / DESCRIPTION), parsed, entries)
     return Candidate(path, envelope, parsed, entries)

@@ -14,7 +14,7 @@ from uuid import UUID
 
 import cbor2
 
-from host_tools.release import archive, manifest, trust
+from host_tools.release import archive, manifest, pack, trust
 from host_tools.release.cose import CoseError, Sign1
 from provisioning import cbor, signers
 from sealwire import manifest as wire
@@ -40,6 +40,7 @@ RULES = (
     "archive-names",
     "archive-order",
     "archive-count",
+    "archive-modules",
 )
 
 
@@ -281,6 +282,11 @@ def _image(found: _Findings, release: manifest.Release, image: bytes) -> None:
         ("archive-count", read.count, f"{len(read.entries)} files"),
     ):
         found.add(name, wrong is None, wrong or fine)
+    try:
+        pack.contents(image)
+        found.add("archive-modules", True, "index, modules and names agree")
+    except pack.PackRefused as error:
+        found.add("archive-modules", False, str(error))
 
 
 def _component(name: bytes) -> str:

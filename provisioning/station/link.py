@@ -249,7 +249,8 @@ class Link:
 
     def _ask(self, *calls: str, timeout_s: float, then: Sequence[str] = ()) -> list[bytes]:
         """The answer to each of these calls, in one session; raises for the first that is refused."""
-        lines = ["import gc", "gc.collect()"]
+        # a release's modules are in one file; a board with plain files has no module that says so
+        lines = ["try:", " import pack", "except ImportError:", " pass", "import gc", "gc.collect()"]
         for call in calls:
             lines += [f"from sealband import {call.split('.')[0]}", call]
         source = "\n".join(lines) + "\n"

@@ -126,8 +126,8 @@ def test_folder_that_is_there_is_not_touched(tmp_path: Path) -> None:
     ("broken", "error"),
     [
         ({"app.py": "def (:\n"}, CompileFailed),
-        ({"lib/a b.py": ""}, ImageRefused),
-        ({f"lib/{number}.py": "" for number in range(200)}, ImageRefused),
+        ({"app.py": f"import {'x' * 60}\n", f"lib/{'x' * 60}.py": ""}, ImageRefused),
+        ({"app.py": "'m.'\n"} | {f"lib/m/x{number}.py": "" for number in range(200)}, ImageRefused),
     ],
 )
 def test_failed_build_leaves_nothing_behind(tmp_path: Path, broken: dict[str, str], error: type[Exception]) -> None:
@@ -163,7 +163,11 @@ def test_text_that_a_terminal_would_obey_is_refused(tmp_path: Path) -> None:
 
 
 def test_release_without_room_for_two_is_refused(tmp_path: Path) -> None:
-    code = device(tmp_path / "device", **{f"lib/m{number}.py": f"X = {'x' * 300!r}\n" for number in range(90)})
+    code = device(
+        tmp_path / "device",
+        **{f"lib/m/m{number}.py": f"X = {'x' * 300!r}\n" for number in range(90)},
+        **{"app.py": "'m.'\n"},
+    )
     with pytest.raises(BuildRefused, match="blocks of 4 KiB") as caught:
         build_app(order(tmp_path / "out"), code)
     assert "4 KiB of flash" in caught.value.remedy
@@ -171,7 +175,7 @@ def test_release_without_room_for_two_is_refused(tmp_path: Path) -> None:
 
 def test_release_whose_download_has_no_room_is_refused(tmp_path: Path) -> None:
     noise = "".join(hashlib.sha256(bytes([n, m])).hexdigest() for n in range(60) for m in range(60))
-    code = device(tmp_path / "device", **{"lib/noise.py": f"X = bytes.fromhex({noise!r})\n"})
+    code = device(tmp_path / "device", **{"app.py": f"X = bytes.fromhex({noise!r})\n"})
     with pytest.raises(BuildRefused, match="download has"):
         build_app(order(tmp_path / "out"), code)
 

@@ -66,14 +66,14 @@ class Bench:
 
     def ask(self, call: str, module: str = "enrol") -> bytes:
         """The answer to one question at the open REPL."""
-        done = self.mpremote("exec", f"from sealband import {module}\n{module}.{call}\n")
+        done = self.mpremote("exec", f"import pack\nfrom sealband import {module}\n{module}.{call}\n")
         found = re.search(r"sealband/1 ok ([0-9a-f]+)", done.stdout)
         assert found, done.stdout + done.stderr
         return bytes.fromhex(found[1])
 
     def refused(self, call: str, module: str = "enrol") -> str:
         """The code of the refusal of a question."""
-        done = self.mpremote("exec", f"from sealband import {module}\n{module}.{call}\n")
+        done = self.mpremote("exec", f"import pack\nfrom sealband import {module}\n{module}.{call}\n")
         found = re.search(r"sealband/1 refused (\w+) ", done.stdout)
         assert found, done.stdout + done.stderr
         return found[1]
