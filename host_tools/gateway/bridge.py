@@ -1,7 +1,8 @@
 """The gateway bridge: packet forwarders' UDP on one side, MQTT on the other.
 
 Owns one UDP socket, one MQTT client and a thread for each. What a datagram means is decided by `semtech_udp`, whom to
-believe by `gateways`, what an MQTT payload means by `envelope`. Frames pass through unopened: the bridge has no key.
+believe by `gateways`, what an MQTT payload means by `envelope`, which gateway sends a downlink by `downlinks` and
+`dutycycle`. Frames pass through unopened: the bridge has no key.
 
 Every datagram and every payload that is not passed on is counted by its reason, from closed lists, so that neither
 memory nor the log grows with what strangers send. While the broker is away, up to `QUEUED_MAX` frames wait for it.
@@ -20,6 +21,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from host_tools.gateway import envelope, semtech_udp
+from host_tools.gateway.downlinks import Attempt, Downlinks
+from host_tools.gateway.dutycycle import Ledger
 from host_tools.gateway.envelope import Downlink, EnvelopeError, Uplink
 from host_tools.gateway.gateways import Address, Gateway, GatewayRefused, Gateways, Network
 from host_tools.gateway.semtech_udp import (
@@ -39,6 +42,7 @@ QUEUED_MAX = 1_000
 RECEIVE_BUFFER = 4 << 20  # the kernel gives what it allows; bursts wait there
 CONNECT_S = 10.0
 _POLL_S = 0.25
+_CONTEXT = b"\0"  # before the gateway's clock in four bytes: what our uplinks' contexts are
 
 
 class BridgeError(Exception):
@@ -60,6 +64,7 @@ class Bridge:
         clock: Unix seconds, for `Uplink.received_at`.
         allowed: EUI → network that the gateway comes from (None: any); None allows every gateway.
         prepare: called with the MQTT client before it connects, for passwords and TLS.
+        region: whose rules the packet forwarders stand under.
 
     Attributes:
         udp_port: where it serves, once started.
@@ -74,17 +79,21 @@ class Bridge:
         clock: Callable[[], float] = time.time,
         allowed: Mapping[str, Network | None] | None = None,
         prepare: Callable[[mqtt.Client], None] | None = None,
+        region: str = "EU868",
     ) -> None:
         self.udp_host = udp_host
         self.udp_port = udp_port
         self._broker = (mqtt_host, mqtt_port)
         self._clock = clock
         self._prepare = prepare
-        self._lock = threading.Lock()  # the table and the counts: both threads
-        self._gateways = Gateways(allowed)
+        self._region = region
+        self._lock = threading.RLock()  # the tables and the counts: all threads
+        self._gateways: Gateways[Attempt] = Gateways(allowed)
         self._counts: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._transmit_results: Counter[str] = Counter()
+        self._ledger = Ledger()
+        self._downlinks = Downlinks([self], self._ledger, clock, self._pass_on, self._refused)
         self._socket: socket.socket | None = None
         self._client: mqtt.Client | None = None
         self._thread: threading.Thread | None = None
@@ -136,6 +145,7 @@ class Bridge:
                 "datagrams": self._counts["datagrams"],
                 "uplinks": self._counts["uplinks"],
                 "downlinks": self._counts["downlinks"],
+                "passed_on": self._counts["passed_on"],
                 "refused": dict(sorted(self._refused.items())),
                 "transmit_results": dict(sorted(self._transmit_results.items())),
                 "gateways": self._gateways.summary(time.monotonic()),
@@ -240,13 +250,15 @@ class Bridge:
             self._gateways.pulled(gateway, address, message.version, now)
             self._send(PullAck(message.token, message.version).to_bytes(), address)
         elif isinstance(message, TxAck):
-            self._gateways.acknowledged(gateway, address[0], message.token)
+            attempt = self._gateways.acknowledged(gateway, address[0], message.token)
             self._transmit_results[message.error] += 1
+            if message.error != "NONE":
+                self._downlinks.failed(attempt)
         else:
             self._send(PushAck(message.token, message.version).to_bytes(), address)
             self._push(gateway, message)
 
-    def _push(self, gateway: Gateway, message: PushData) -> None:
+    def _push(self, gateway: Gateway[Attempt], message: PushData) -> None:
         for reason in message.refused:
             self._refused[f"rxpk_{reason}"] += 1
             gateway.counts["refused"] += 1
@@ -258,7 +270,7 @@ class Bridge:
                 self._refused["foreign" if refusal.reason == "frame" else f"uplink_{refusal.reason}"] += 1
                 gateway.counts["foreign"] += 1
 
-    def _publish(self, gateway: Gateway, packet: Rxpk) -> None:
+    def _publish(self, gateway: Gateway[Attempt], packet: Rxpk) -> None:
         uplink = Uplink(
             frame=packet.data,
             gateway=gateway.eui,
@@ -266,45 +278,59 @@ class Bridge:
             snr=packet.snr,
             frequency_hz=packet.frequency_hz,
             data_rate=packet.data_rate,
-            tmst_us=packet.tmst_us,
+            region=self._region,
+            context=_CONTEXT + packet.tmst_us.to_bytes(4, "big"),
             received_at=self._clock(),
         )
+        gateway.counts["uplinks" if self._pass_up(uplink) else "refused"] += 1
+
+    def _pass_up(self, uplink: Uplink) -> bool:
         assert self._client is not None
-        sent = self._client.publish(envelope.uplink_topic(gateway.eui), uplink.to_bytes(), qos=1)
+        sent = self._client.publish(envelope.uplink_topic(uplink.gateway), uplink.to_bytes(), qos=1)
         if sent.rc == mqtt.MQTT_ERR_QUEUE_SIZE:
             self._refused["queue_full"] += 1
-            gateway.counts["refused"] += 1
-            return
+            return False
         self._counts["uplinks"] += 1
-        gateway.counts["uplinks"] += 1
+        return True
 
     # To the air: MQTT to UDP
 
     def _on_message(self, _client: mqtt.Client, _userdata: object, message: mqtt.MQTTMessage) -> None:
         try:
-            gateway = envelope.gateway_of(message.topic, "down")
-            downlink = Downlink.from_bytes(bytes(message.payload))
+            downlink = Downlink.from_message(message.topic, bytes(message.payload))
             with self._lock:
-                self._transmit(gateway, downlink)
+                self._downlinks.take(downlink)
         except EnvelopeError as refusal:
             self._refuse(f"downlink_{refusal.reason}")
-        except GatewayRefused as refusal:
-            self._refuse(refusal.reason)
         except Exception:  # no payload may end the MQTT thread
             self._refuse("defect")
 
-    def _transmit(self, eui: str, downlink: Downlink) -> None:
-        gateway, address, token = self._gateways.downlink(eui, time.monotonic())
+    def serves(self, eui: str) -> bool:
+        """Whether this gateway's packet forwarder is at work here (`downlinks.Carrier`)."""
+        return self._gateways.serves(eui, time.monotonic())
+
+    def send(self, attempt: Attempt) -> None:
+        """Send a PULL_RESP (`downlinks.Carrier`); GatewayRefused where that is not possible."""
+        downlink, route = attempt.downlink, attempt.downlink.routes[0]
+        if len(route.context) != 5 or not route.context.startswith(_CONTEXT):
+            raise GatewayRefused("context", "this context is none of a packet forwarder's")
+        gateway, address, token = self._gateways.downlink(route.gateway, attempt, time.monotonic())
         txpk = Txpk(
             data=downlink.frame,
-            frequency_hz=downlink.frequency_hz,
-            data_rate=downlink.data_rate,
-            tmst_us=downlink.tmst_us,
-            power_dbm=downlink.power_dbm,
+            frequency_hz=route.frequency_hz,
+            data_rate=route.data_rate,
+            tmst_us=(int.from_bytes(route.context[1:], "big") + 1000 * downlink.delay_ms) % 2**32,
+            power_dbm=route.power_dbm,
         )
         self._send(PullResp(token, gateway.version, txpk).to_bytes(), address)
         self._counts["downlinks"] += 1
         gateway.counts["downlinks"] += 1
+
+    def _pass_on(self, downlink: Downlink) -> None:
+        assert self._client is not None
+        if self._client.is_connected():  # else it would come when it is too late
+            self._client.publish(envelope.downlink_topic(downlink.routes[0].gateway), downlink.to_bytes(), qos=1)
+            self._counts["passed_on"] += 1
 
     def _send(self, datagram: bytes, address: Address) -> None:
         assert self._socket is not None

@@ -15,7 +15,12 @@ import cbor2
 
 from sealwire.frame import FRAME_MAX, MTYPE, OVERHEAD
 
-ENVELOPE_MAX = 640  # a frame of 255 bytes and everything else at its longest stay well below
+ENVELOPE_MAX = 1_280  # a frame of 255 bytes and everything else at its longest stay well below
+CONTEXT_MAX = 128  # what a gateway wants to see again in the answer; theirs have 4 to 16 bytes
+ROUTES_MAX = 4
+DELAY_MAX_MS = 15_000  # LoRaWAN's longest receive delay
+
+REGIONS = ("EU868", "US915", "AS923", "AU915", "IN865")
 
 # Shared subscriptions: each envelope goes to one of the workers that subscribe (MQTT 5 section 4.8.2)
 UPLINK_FILTER = "sb/v1/gw/+/up"
@@ -102,6 +107,22 @@ def _checked_number(name: str, value: object, least: float, most: float) -> floa
     return float(value)
 
 
+def _checked_context(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise EnvelopeError("type", "context is not a byte string")
+    if not 1 <= len(value) <= CONTEXT_MAX:
+        raise EnvelopeError("range", f"context has {len(value)} bytes; 1 to {CONTEXT_MAX} are possible")
+    return value
+
+
+def _checked_region(value: object) -> str:
+    if not isinstance(value, str):
+        raise EnvelopeError("type", "region is not text")
+    if value not in REGIONS:
+        raise EnvelopeError("range", f"region is none of {', '.join(REGIONS)}")
+    return value
+
+
 def _checked_data_rate(value: object) -> str:
     if not isinstance(value, str):
         raise EnvelopeError("type", "data_rate is not text")
@@ -115,10 +136,11 @@ class _Envelope:
 
     __slots__ = ()
     KEYS: ClassVar[frozenset[str]]
+    DEPTH: ClassVar[int] = 2
 
     def to_bytes(self) -> bytes:
         """The CBOR map."""
-        return cbor2.dumps({key: getattr(self, key) for key in self.KEYS}, canonical=True)
+        return cbor2.dumps({key: _plain(getattr(self, key)) for key in self.KEYS}, canonical=True)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
@@ -130,18 +152,26 @@ class _Envelope:
         Raises:
             EnvelopeError: it is not such an envelope; `reason` says in what way.
         """
-        envelope = cls(**_decoded_map(data, cls.KEYS))
+        envelope = cls(**_decoded_map(data, cls.KEYS, cls.DEPTH))
         if envelope.to_bytes() != data:
             raise EnvelopeError("cbor", "not deterministically encoded, or bytes left over")
         return envelope
 
 
-def _decoded_map(data: bytes, keys: frozenset[str]) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Route):
+        return [getattr(value, field.name) for field in fields(Route)]
+    return value
+
+
+def _decoded_map(data: bytes, keys: frozenset[str], depth: int) -> dict[str, Any]:
     if len(data) > ENVELOPE_MAX:
         raise EnvelopeError("size", f"{len(data)} bytes; at most {ENVELOPE_MAX}")
     try:
         value = cbor2.loads(
-            data, max_depth=2, allow_indefinite=False, allow_duplicate_keys=False, strict_hashable_types=True
+            data, max_depth=depth, allow_indefinite=False, allow_duplicate_keys=False, strict_hashable_types=True
         )
     except Exception as error:  # a decoder for tags may raise anything
         raise EnvelopeError("cbor", "not one well-formed CBOR map") from error
@@ -163,7 +193,8 @@ class Uplink(_Envelope):
         snr: dB.
         frequency_hz: where it was heard.
         data_rate: "SF7BW125".
-        tmst_us: the gateway's own clock at the end of the packet, microseconds modulo 2^32.
+        region: one of `REGIONS`: whose rules the gateway stands under.
+        context: the gateway's own note of when it heard this; the bridge wants it back in the answer, as it is.
         received_at: the bridge's clock when the gateway told it, Unix seconds.
     """
 
@@ -173,7 +204,8 @@ class Uplink(_Envelope):
     snr: float
     frequency_hz: int
     data_rate: str
-    tmst_us: int
+    region: str
+    context: bytes
     received_at: float
 
     def __post_init__(self) -> None:
@@ -183,7 +215,8 @@ class Uplink(_Envelope):
         object.__setattr__(self, "snr", _checked_number("snr", self.snr, -100, 100))
         _checked_int("frequency_hz", self.frequency_hz, 100_000_000, 3_000_000_000)
         _checked_data_rate(self.data_rate)
-        _checked_int("tmst_us", self.tmst_us, 0, 0xFFFFFFFF)
+        _checked_region(self.region)
+        _checked_context(self.context)
         object.__setattr__(self, "received_at", _checked_number("received_at", self.received_at, 0, 2**33))
 
     @classmethod
@@ -201,29 +234,82 @@ class Uplink(_Envelope):
 
 
 @dataclass(frozen=True, slots=True)
-class Downlink(_Envelope):
-    """A frame that a gateway shall transmit; the topic says which gateway.
+class Route:
+    """One way to transmit a downlink.
 
     Attributes:
-        frame: the sealed frame, 13 to 255 bytes, first three bits 0b111.
-        tmst_us: when, by that gateway's own clock, microseconds modulo 2^32 (the uplink's plus the receive delay).
+        gateway: by which gateway.
+        context: of the uplink as this gateway told it.
         frequency_hz: where.
         data_rate: "SF7BW125".
-        power_dbm: radiated power, dBm.
+        power_dbm: radiated power (EIRP), dBm.
+        region: whose rules the gateway stands under.
     """
 
-    frame: bytes
-    tmst_us: int
+    gateway: str
+    context: bytes
     frequency_hz: int
     data_rate: str
     power_dbm: int
+    region: str
 
     def __post_init__(self) -> None:
-        checked_frame(self.frame)
-        _checked_int("tmst_us", self.tmst_us, 0, 0xFFFFFFFF)
+        checked_gateway(self.gateway)
+        _checked_context(self.context)
         _checked_int("frequency_hz", self.frequency_hz, 100_000_000, 3_000_000_000)
         _checked_data_rate(self.data_rate)
         _checked_int("power_dbm", self.power_dbm, -20, 30)
+        _checked_region(self.region)
+
+
+@dataclass(frozen=True, slots=True)
+class Downlink(_Envelope):
+    """A frame that one of some gateways shall transmit; the topic names the first of them.
+
+    Attributes:
+        frame: the sealed frame, 13 to 255 bytes, first three bits 0b111.
+        at: when it goes on the air, Unix seconds: until shortly before, another route is worth trying.
+        delay_ms: the same by the gateways' clocks: so long after the uplink that the routes' contexts are of.
+        routes: 1 to `ROUTES_MAX`, the best one first; the next one is for when the gateway cannot send it.
+    """
+
+    frame: bytes
+    at: float
+    delay_ms: int
+    routes: tuple[Route, ...]
+
+    DEPTH: ClassVar[int] = 4
+
+    def __post_init__(self) -> None:
+        checked_frame(self.frame)
+        object.__setattr__(self, "at", _checked_number("at", self.at, 0, 2**33))
+        _checked_int("delay_ms", self.delay_ms, 0, DELAY_MAX_MS)
+        if not isinstance(self.routes, list | tuple):
+            raise EnvelopeError("type", "routes is not an array")
+        if not 1 <= len(self.routes) <= ROUTES_MAX:
+            raise EnvelopeError("range", f"{len(self.routes)} routes; 1 to {ROUTES_MAX} are possible")
+        object.__setattr__(self, "routes", tuple(_route(route) for route in self.routes))
+
+    @classmethod
+    def from_message(cls, topic: str, payload: bytes) -> "Downlink":
+        """Read a downlink and check that it lies in the topic of its first gateway.
+
+        Raises:
+            EnvelopeError: the topic or the payload is not a downlink's, or they name two gateways.
+        """
+        gateway = gateway_of(topic, "down")
+        downlink = cls.from_bytes(payload)
+        if downlink.routes[0].gateway != gateway:
+            raise EnvelopeError("topic", "the envelope names another gateway than its topic")
+        return downlink
+
+
+def _route(value: object) -> Route:
+    if isinstance(value, Route):
+        return value
+    if not isinstance(value, list | tuple) or len(value) != len(fields(Route)):
+        raise EnvelopeError("type", "a route is not an array of its six items")
+    return Route(*value)
 
 
 Uplink.KEYS = frozenset(field.name for field in fields(Uplink))

@@ -18,6 +18,7 @@ import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 GATEWAYS_MAX = 1024
 PER_ADDRESS_MAX = 32
@@ -30,6 +31,7 @@ GATEWAY_RATE, GATEWAY_BURST = 200.0, 400.0
 STRANGER_RATE, STRANGER_BURST = 100.0, 400.0
 
 Address = tuple[str, int]
+Attempt = TypeVar("Attempt")
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -64,7 +66,7 @@ class Bucket:
 
 
 @dataclass(slots=True)
-class Gateway:
+class Gateway(Generic[Attempt]):
     """One gateway; times are monotonic seconds.
 
     Attributes:
@@ -74,6 +76,7 @@ class Gateway:
         pull_address: where PULL_RESP goes; None before the first PULL_DATA.
         pulled_at: last PULL_DATA from there.
         version: of the protocol that it speaks.
+        pending: what it was asked to transmit and has not answered, by token.
         counts: of what went on with it, by a closed list of names.
     """
 
@@ -84,12 +87,12 @@ class Gateway:
     pulled_at: float = 0.0
     version: int = 2
     bucket: Bucket = field(default_factory=lambda: Bucket(GATEWAY_RATE, GATEWAY_BURST))
-    pending: OrderedDict[int, float] = field(default_factory=OrderedDict)
+    pending: OrderedDict[int, Attempt] = field(default_factory=OrderedDict)
     counts: Counter[str] = field(default_factory=Counter)
 
 
-class Gateways:
-    """The table of gateways.
+class Gateways(Generic[Attempt]):
+    """The table of gateways. `Attempt` is whatever the caller wants back with a TX_ACK.
 
     Args:
         allowed: EUI → network that it may come from (None: any); None allows every gateway.
@@ -97,7 +100,7 @@ class Gateways:
 
     def __init__(self, allowed: Mapping[str, Network | None] | None = None) -> None:
         self._allowed = dict(allowed) if allowed is not None else None
-        self._known: OrderedDict[str, Gateway] = OrderedDict()  # the one that was silent longest comes first
+        self._known: OrderedDict[str, Gateway[Attempt]] = OrderedDict()  # the one that was silent longest comes first
         self._per_host: Counter[str] = Counter()
         self._strangers = Bucket(STRANGER_RATE, STRANGER_BURST)
 
@@ -127,7 +130,7 @@ class Gateways:
         if not bucket.take(1 + length // 1024, now):
             raise GatewayRefused("rate", "more datagrams than allowed")
 
-    def enter(self, eui: str, host: str, now: float) -> Gateway:
+    def enter(self, eui: str, host: str, now: float) -> Gateway[Attempt]:
         """The record of a gateway that sent a valid datagram; made now if it is new.
 
         Raises:
@@ -158,7 +161,7 @@ class Gateways:
         if not self._per_host[host]:
             del self._per_host[host]
 
-    def pulled(self, gateway: Gateway, address: Address, version: int, now: float) -> None:
+    def pulled(self, gateway: Gateway[Attempt], address: Address, version: int, now: float) -> None:
         """Note a PULL_DATA.
 
         Raises:
@@ -174,8 +177,16 @@ class Gateways:
         gateway.pulled_at = now
         gateway.version = version
 
-    def downlink(self, eui: str, now: float) -> tuple[Gateway, Address, int]:
+    def serves(self, eui: str, now: float) -> bool:
+        """Whether this gateway is at work here: it was heard of within `PULL_REACH_S`."""
+        gateway = self._known.get(eui)
+        return gateway is not None and now - gateway.seen_at <= PULL_REACH_S
+
+    def downlink(self, eui: str, attempt: Attempt, now: float) -> tuple[Gateway[Attempt], Address, int]:
         """Where to send a PULL_RESP, and with which token.
+
+        Args:
+            attempt: given back by `acknowledged`; the oldest is forgotten when `PENDING_MAX` others follow.
 
         Raises:
             GatewayRefused: "unreachable": no such gateway, or it no longer pulls.
@@ -186,20 +197,20 @@ class Gateways:
         token = secrets.randbelow(1 << 16)
         while token in gateway.pending:
             token = secrets.randbelow(1 << 16)
-        gateway.pending[token] = now
+        gateway.pending[token] = attempt
         if len(gateway.pending) > PENDING_MAX:
             gateway.pending.popitem(last=False)
         return gateway, gateway.pull_address, token
 
-    def acknowledged(self, gateway: Gateway, host: str, token: int) -> None:
-        """Note a TX_ACK.
+    def acknowledged(self, gateway: Gateway[Attempt], host: str, token: int) -> Attempt:
+        """What a TX_ACK is the answer to.
 
         Raises:
             GatewayRefused: "token": it answers nothing that this gateway was asked at this address.
         """
         if gateway.pull_address is None or gateway.pull_address[0] != host or token not in gateway.pending:
             raise GatewayRefused("token", "this acknowledges nothing")
-        del gateway.pending[token]
+        return gateway.pending.pop(token)
 
     def summary(self, now: float) -> dict[str, dict[str, int | float | bool]]:
         """Of each gateway: its counts, seconds since its last datagram, whether downlinks can reach it."""

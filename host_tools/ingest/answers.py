@@ -10,7 +10,7 @@ was answered three times without being acknowledged, and needs syncs for its clo
 
 from collections.abc import Callable, Sequence
 
-from host_tools.gateway.envelope import Downlink, downlink_topic
+from host_tools.gateway.envelope import Downlink, Route, downlink_topic
 from host_tools.ingest import commands, plaintexts, store, sync
 from host_tools.ingest.arrivals import Genuine
 from host_tools.ingest.chains import Chains
@@ -189,11 +189,18 @@ def _publication(target: Genuine, frame: bytes) -> tuple[str, bytes]:
     uplink = target.heard.uplink
     if uplink is None:
         return device_downlink_topic(target.key.candidate.eui), frame
-    downlink = Downlink(
-        frame=frame,
-        tmst_us=(uplink.tmst_us + RX1_DELAY_MS * 1000) % 2**32,
+    route = Route(
+        gateway=uplink.gateway,
+        context=uplink.context,
         frequency_hz=uplink.frequency_hz,
         data_rate=uplink.data_rate,
         power_dbm=EU868_POWER_DBM,
+        region=uplink.region,
+    )
+    downlink = Downlink(
+        frame=frame,
+        at=target.heard.received_at + RX1_DELAY_S,
+        delay_ms=RX1_DELAY_MS,
+        routes=(route,),
     )
     return downlink_topic(uplink.gateway), downlink.to_bytes()

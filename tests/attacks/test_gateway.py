@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
@@ -16,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from host_tools.gateway.bridge import Bridge
 from host_tools.gateway.broker import EmbeddedBroker
-from host_tools.gateway.envelope import UPLINK_FILTER, Downlink, Uplink, downlink_topic
+from host_tools.gateway.envelope import UPLINK_FILTER, Downlink, Route, Uplink, downlink_topic
 from host_tools.gateway.gateways import GATEWAYS_MAX
 
 EUI = "aa555a0000000101"
@@ -190,16 +191,19 @@ def test_a_forged_acknowledgement_changes_nothing(broker: EmbeddedBroker) -> Non
 
 
 def test_a_flood_of_hostile_payloads_stops_no_downlink(broker: EmbeddedBroker, server: Server) -> None:
-    good = Downlink(b"\xe1" + bytes(30), 1, 868_100_000, "SF7BW125", 14).to_bytes()
+    route = Route(EUI, bytes(5), 868_100_000, "SF7BW125", 14, "EU868")
+    good = Downlink(b"\xe1" + bytes(30), 1, 5000, (route,)).to_bytes()
     rng = random.Random(1)
     with Bridge(mqtt_port=broker.port) as bridge, open_socket(bridge, "127.0.0.1") as gateway:
         gateway.send(b"\x02\0\0\x02" + bytes.fromhex(EUI))
         assert gateway.recv(100)[3] == 4
         for _ in range(1000):
             mutated = bytearray(good)
-            mutated[rng.randrange(2, 7)] ^= rng.randrange(1, 256)  # in the word "frame"
+            mutated[good.index(b"frame") + rng.randrange(5)] ^= rng.randrange(1, 256)  # in the word "frame"
             server.mqtt.publish(downlink_topic(EUI), bytes(mutated), qos=1)
-            server.mqtt.publish(downlink_topic(rng.randbytes(8).hex()), good, qos=1)
+            other = rng.randbytes(8).hex()
+            elsewhere = Downlink(b"\xe1" + bytes(30), 1, 5000, (replace(route, gateway=other),))
+            server.mqtt.publish(downlink_topic(other), elsewhere.to_bytes(), qos=1)
         server.mqtt.publish(downlink_topic(EUI), good, qos=1)
         gateway.settimeout(30)
         assert gateway.recv(1000)[3] == 3

@@ -17,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from host_tools.gateway import bridge as bridge_module
 from host_tools.gateway.bridge import Bridge, BridgeError
 from host_tools.gateway.broker import EmbeddedBroker
-from host_tools.gateway.envelope import SHARED_UPLINK_FILTER, Downlink, Uplink, downlink_topic, uplink_topic
+from host_tools.gateway.envelope import SHARED_UPLINK_FILTER, Downlink, Route, Uplink, downlink_topic, uplink_topic
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether import Ether, EtherClient, RadioParams
 from host_tools.sim.forwarder import Forwarder
@@ -25,8 +25,9 @@ from host_tools.sim.forwarder import Forwarder
 EUI = "aa555a0000000101"
 FRAME = b"\xe3" + bytes(range(30))
 LORAWAN = b"\x40" + bytes(30)
-DOWNLINK = Downlink(b"\xe1" + bytes(40), 123_456, 868_300_000, "SF9BW125", 14)
 RECEIVED_AT = 1_735_700_000.25
+ROUTE = Route(EUI, b"\0" + (2**32 - 4_876_544).to_bytes(4, "big"), 868_300_000, "SF9BW125", 14, "EU868")
+DOWNLINK = Downlink(b"\xe1" + bytes(40), RECEIVED_AT + 4.5, 5000, (ROUTE,))
 
 
 def wait_for(true: Callable[[], object], seconds: float = 10.0) -> None:
@@ -142,7 +143,8 @@ def test_a_frame_goes_from_udp_to_mqtt_unchanged(bridge: Bridge, server: Server,
         "snr": 7.5,
         "frequency_hz": 868_100_000,
         "data_rate": "SF7BW125",
-        "tmst_us": 4_000_000_000,
+        "region": "EU868",
+        "context": bytes.fromhex("00ee6b2800"),
         "received_at": RECEIVED_AT,
     }
     assert bridge.statistics()["gateways"][EUI]["uplinks"] == 1
@@ -222,8 +224,8 @@ def test_pull_data_from_a_strangers_address_does_not_move_the_downlinks(
         (b"x" * 100_000, "downlink_size"),
         (cbor2.dumps({"frame": FRAME}), "downlink_keys"),
         (cbor2.dumps(cbor2.loads(DOWNLINK.to_bytes()) | {"frame": LORAWAN}, canonical=True), "downlink_frame"),
-        (cbor2.dumps(cbor2.loads(DOWNLINK.to_bytes()) | {"tmst_us": "1"}, canonical=True), "downlink_type"),
-        (cbor2.dumps(cbor2.loads(DOWNLINK.to_bytes()) | {"power_dbm": 1000}, canonical=True), "downlink_range"),
+        (cbor2.dumps(cbor2.loads(DOWNLINK.to_bytes()) | {"delay_ms": "1"}, canonical=True), "downlink_type"),
+        (cbor2.dumps(cbor2.loads(DOWNLINK.to_bytes()) | {"delay_ms": 60_000}, canonical=True), "downlink_range"),
     ],
 )
 def test_hostile_payloads_are_refused_and_the_bridge_goes_on(
@@ -318,8 +320,8 @@ def test_a_band_is_answered_in_its_window_at_ten_times_speed(broker: EmbeddedBro
 
         def answer(client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
             heard = Uplink.from_message(message.topic, bytes(message.payload))
-            due = (heard.tmst_us + 5_000_000) % 2**32
-            downlink = Downlink(b"\xe1" + heard.frame[1:], due, heard.frequency_hz, heard.data_rate, 14)
+            route = Route(heard.gateway, heard.context, heard.frequency_hz, heard.data_rate, 14, heard.region)
+            downlink = Downlink(b"\xe1" + heard.frame[1:], heard.received_at + 5, 5000, (route,))
             client.publish(downlink_topic(heard.gateway), downlink.to_bytes(), qos=1)
 
         server.mqtt.on_message = answer

@@ -8,11 +8,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from host_tools.gateway import envelope
-from host_tools.gateway.envelope import Downlink, EnvelopeError, Uplink
+from host_tools.gateway.envelope import Downlink, EnvelopeError, Route, Uplink
 
 GATEWAY = "aa555a0000000101"
-UPLINK = Uplink(b"\xe3" + bytes(range(19)), GATEWAY, -97.5, 8.25, 868_100_000, "SF7BW125", 4_294_967_295, 1.735689600e9)
-DOWNLINK = Downlink(b"\xe3" + bytes(30), 5_000_000, 868_300_000, "SF12BW125", 14)
+CONTEXT = bytes.fromhex("00ffffffff")
+UPLINK = Uplink(
+    b"\xe3" + bytes(range(19)), GATEWAY, -97.5, 8.25, 868_100_000, "SF7BW125", "EU868", CONTEXT, 1.735689600e9
+)
+ROUTE = Route(GATEWAY, CONTEXT, 868_300_000, "SF12BW125", 14, "EU868")
+OTHER_ROUTE = Route("aa555a0000000102", b"\1" * 20, 923_300_000, "SF10BW500", 27, "US915")
+DOWNLINK = Downlink(b"\xe3" + bytes(30), 1.735689605e9, 5000, (ROUTE, OTHER_ROUTE))
 
 frames = st.binary(min_size=12, max_size=254).map(lambda tail: b"\xe1" + tail)
 data_rates = st.builds("SF{}BW{}".format, st.integers(5, 12), st.sampled_from((125, 250, 500)))
@@ -24,7 +29,8 @@ uplinks = st.builds(
     snr=st.floats(-100, 100),
     frequency_hz=st.integers(100_000_000, 3_000_000_000),
     data_rate=data_rates,
-    tmst_us=st.integers(0, 2**32 - 1),
+    region=st.sampled_from(envelope.REGIONS),
+    context=st.binary(min_size=1, max_size=envelope.CONTEXT_MAX),
     received_at=st.floats(0, 2**33),
 )
 
@@ -50,7 +56,8 @@ def test_an_uplink_is_the_map_that_the_wire_format_names() -> None:
         "snr": 8.25,
         "frequency_hz": 868_100_000,
         "data_rate": "SF7BW125",
-        "tmst_us": 4_294_967_295,
+        "region": "EU868",
+        "context": CONTEXT,
         "received_at": 1.7356896e9,
     }
 
@@ -97,10 +104,10 @@ def test_one_changed_byte_is_refused_or_read_as_written(place: int, byte: int) -
         pytest.param(UPLINK.to_bytes() + b"\x00", "cbor", id="bytes left over"),
         pytest.param(UPLINK.to_bytes()[:-1], "cbor", id="cut short"),
         pytest.param(cbor2.dumps(cbor2.CBORTag(55799, cbor2.loads(UPLINK.to_bytes()))), "cbor", id="tagged"),
-        pytest.param(b"\xb8\x08" + UPLINK.to_bytes()[1:], "cbor", id="length in two bytes"),
+        pytest.param(b"\xb8\x09" + UPLINK.to_bytes()[1:], "cbor", id="length in two bytes"),
         pytest.param(b"\xbf" + UPLINK.to_bytes()[1:] + b"\xff", "cbor", id="indefinite length"),
         pytest.param(cbor2.dumps(dict(reversed(cbor2.loads(UPLINK.to_bytes()).items()))), "cbor", id="unsorted"),
-        pytest.param(b"\xa9" + UPLINK.to_bytes()[1:] + b"\x63snr\x00", "cbor", id="key twice"),
+        pytest.param(b"\xaa" + UPLINK.to_bytes()[1:] + b"\x63snr\x00", "cbor", id="key twice"),
         pytest.param(changed(snr=...), "keys", id="key missing"),
         pytest.param(changed(extra=1), "keys", id="key unknown"),
         pytest.param(changed(frame="text"), "type", id="frame is text"),
@@ -116,9 +123,11 @@ def test_one_changed_byte_is_refused_or_read_as_written(place: int, byte: int) -
         pytest.param(changed(rssi=True), "type", id="boolean for a number"),
         pytest.param(changed(rssi=cbor2.CBORTag(2, b"\xff" * 300)), "range", id="integer beyond a double"),
         pytest.param(changed(rssi=None), "type", id="null"),
-        pytest.param(changed(tmst_us=-1), "range", id="negative timestamp"),
-        pytest.param(changed(tmst_us=2**32), "range", id="timestamp beyond 32 bits"),
-        pytest.param(changed(tmst_us=1.0), "type", id="timestamp is a float"),
+        pytest.param(changed(context=b""), "range", id="no context"),
+        pytest.param(changed(context=bytes(envelope.CONTEXT_MAX + 1)), "range", id="context too long"),
+        pytest.param(changed(context="0"), "type", id="context is text"),
+        pytest.param(changed(region="eu868"), "range", id="unknown region"),
+        pytest.param(changed(region=868), "type", id="region is a number"),
         pytest.param(changed(frequency_hz=868.1), "type", id="frequency in MHz"),
         pytest.param(changed(data_rate="SF13BW125"), "range", id="spreading factor 13"),
         pytest.param(changed(data_rate=cbor2.CBORTag(35, "(a+)+" * 50)), "type", id="regular expression"),
@@ -150,8 +159,48 @@ def test_a_topic_cannot_be_made_of_a_gateway_with_wildcards() -> None:
         envelope.downlink_topic("+")
 
 
-def test_a_downlink_with_too_much_power_is_refused() -> None:
-    data = cbor2.dumps(cbor2.loads(DOWNLINK.to_bytes()) | {"power_dbm": 31}, canonical=True)
+def downlink_reason(**values: object) -> str:
+    data = cbor2.dumps(cbor2.loads(DOWNLINK.to_bytes()) | values, canonical=True)
     with pytest.raises(EnvelopeError) as refusal:
         Downlink.from_bytes(data)
-    assert refusal.value.reason == "range"
+    return refusal.value.reason
+
+
+ITEMS = [GATEWAY, CONTEXT, 868_300_000, "SF12BW125", 14, "EU868"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        pytest.param({"routes": [[*ITEMS[:4], 31, "EU868"]]}, "range", id="too much power"),
+        pytest.param({"routes": []}, "range", id="no route"),
+        pytest.param({"routes": [ITEMS] * 5}, "range", id="five routes"),
+        pytest.param({"routes": [ITEMS[:5]]}, "type", id="a route of five items"),
+        pytest.param({"routes": [[*ITEMS, 0]]}, "type", id="a route of seven items"),
+        pytest.param({"routes": [[[GATEWAY], *ITEMS[1:]]]}, "type", id="an array for a gateway"),
+        pytest.param({"routes": [[[[GATEWAY]], *ITEMS[1:]]]}, "cbor", id="nested deeper"),
+        pytest.param({"routes": {"0": 1}}, "type", id="a map of routes"),
+        pytest.param({"routes": "aaaa"}, "type", id="text for routes"),
+        pytest.param({"routes": [["+", *ITEMS[1:]]]}, "range", id="a wildcard for a gateway"),
+        pytest.param({"routes": [[*ITEMS[:5], "XX"]]}, "range", id="unknown region"),
+        pytest.param({"at": -1.0}, "range", id="before 1970"),
+        pytest.param({"at": math.nan}, "range", id="NaN"),
+        pytest.param({"delay_ms": 15_001}, "range", id="delay too long"),
+        pytest.param({"frame": b"\x60" + bytes(20)}, "frame", id="a LoRaWAN downlink"),
+    ],
+)
+def test_what_is_not_a_downlink_is_refused_with_its_reason(values: dict[str, object], expected: str) -> None:
+    assert downlink_reason(**values) == expected
+
+
+def test_a_downlink_under_another_gateways_topic_is_refused() -> None:
+    Downlink.from_message(envelope.downlink_topic(GATEWAY), DOWNLINK.to_bytes())
+    with pytest.raises(EnvelopeError) as refusal:
+        Downlink.from_message(envelope.downlink_topic(OTHER_ROUTE.gateway), DOWNLINK.to_bytes())
+    assert refusal.value.reason == "topic"
+
+
+def test_the_longest_envelopes_fit() -> None:
+    route = Route(GATEWAY, bytes(envelope.CONTEXT_MAX), 3_000_000_000, "SF12BW500", -20, "EU868")
+    longest = Downlink(b"\xff" * 255, 2.0**33 - 0.1, 15_000, (route,) * envelope.ROUTES_MAX)
+    assert Downlink.from_bytes(longest.to_bytes()) == longest

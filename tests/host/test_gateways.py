@@ -40,7 +40,7 @@ def test_a_stranger_who_names_a_gateway_does_not_get_its_downlinks() -> None:
         with pytest.raises(GatewayRefused) as refusal:
             table.pulled(gateway, address, 2, NOW + 10)
         assert reason(refusal) == "other_address"
-    assert table.downlink(eui(1), NOW + 10)[1] == HOME
+    assert table.downlink(eui(1), "attempt", NOW + 10)[1] == HOME
 
 
 def test_a_gateway_that_got_another_address_is_reached_again() -> None:
@@ -49,7 +49,7 @@ def test_a_gateway_that_got_another_address_is_reached_again() -> None:
     table.pulled(gateway, HOME, 2, NOW)
     moved = ("198.51.100.7", 6000)
     table.pulled(gateway, moved, 1, NOW + rules.PULL_SILENCE_S)
-    assert table.downlink(eui(1), NOW + rules.PULL_SILENCE_S)[1] == moved
+    assert table.downlink(eui(1), "attempt", NOW + rules.PULL_SILENCE_S)[1] == moved
     assert (gateway.host, gateway.version) == (moved[0], 1)
 
 
@@ -58,24 +58,24 @@ def test_a_gateway_that_does_not_pull_is_unreachable() -> None:
     gateway = known(table)
     for number, now in ((1, NOW), (2, NOW)):
         with pytest.raises(GatewayRefused) as refusal:
-            table.downlink(eui(number), now)
+            table.downlink(eui(number), "attempt", now)
         assert reason(refusal) == "unreachable"
     table.pulled(gateway, HOME, 2, NOW)
-    table.downlink(eui(1), NOW + rules.PULL_REACH_S)
+    table.downlink(eui(1), "attempt", NOW + rules.PULL_REACH_S)
     with pytest.raises(GatewayRefused):
-        table.downlink(eui(1), NOW + rules.PULL_REACH_S + 1)
+        table.downlink(eui(1), "attempt", NOW + rules.PULL_REACH_S + 1)
 
 
 def test_an_acknowledgement_must_answer_a_question() -> None:
     table = Gateways()
     gateway = known(table)
     table.pulled(gateway, HOME, 2, NOW)
-    _, _, token = table.downlink(eui(1), NOW)
+    _, _, token = table.downlink(eui(1), "attempt", NOW)
     for host, answered in (("198.51.100.7", token), (HOME[0], token ^ 1)):
         with pytest.raises(GatewayRefused) as refusal:
             table.acknowledged(gateway, host, answered)
         assert reason(refusal) == "token"
-    table.acknowledged(gateway, HOME[0], token)
+    assert table.acknowledged(gateway, HOME[0], token) == "attempt"
     with pytest.raises(GatewayRefused):
         table.acknowledged(gateway, HOME[0], token)  # twice
 
@@ -84,7 +84,7 @@ def test_unanswered_downlinks_are_forgotten_at_last() -> None:
     table = Gateways()
     gateway = known(table)
     table.pulled(gateway, HOME, 2, NOW)
-    tokens = [table.downlink(eui(1), NOW)[2] for _ in range(10 * rules.PENDING_MAX)]
+    tokens = [table.downlink(eui(1), "attempt", NOW)[2] for _ in range(10 * rules.PENDING_MAX)]
     assert list(gateway.pending) == tokens[-rules.PENDING_MAX :]
 
 

@@ -90,7 +90,7 @@ def test_a_setting_out_of_its_bounds_is_not_sent(values):
     [*((f"SF{sf}BW125", most) for sf, most in EU868_FRAME_MAX.items()), ("SF5BW500", 51)],
 )
 def test_an_answer_is_as_long_as_its_data_rate_allows(rate, longest):
-    heard = Uplink(bytes((0xE0,)) * 20, "00005eff0000a101", -71.0, 7.5, 868_100_000, rate, 1, 1.0)
+    heard = Uplink(bytes((0xE0,)) * 20, "00005eff0000a101", -71.0, 7.5, 868_100_000, rate, "EU868", b"1", 1.0)
     assert plaintexts.answer_max(heard) == longest - 13
     assert plaintexts.answer_max(None) == 242
 

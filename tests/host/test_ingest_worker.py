@@ -16,6 +16,7 @@ from tests.support.fleet import (
     message,
     models,
     own_topic,
+    start_us,
     telemetry,
     uplink,
     worker,
@@ -76,7 +77,8 @@ def test_frames_of_gateways_and_devices_are_stored_and_answered(fleet: Fleet, br
             assert wait(lambda: len(refused) == 1)
         by_topic = dict(others.heard)
     answer = downlink(("", by_topic[f"sb/v1/gw/{GATEWAY}/down"]))
-    assert (answer.tmst_us, answer.frequency_hz, answer.data_rate) == (6_000_000, 868_100_000, "SF7BW125")
+    (route,) = answer.routes
+    assert (start_us(answer), route.frequency_hz, route.data_rate) == (6_000_000, 868_100_000, "SF7BW125")
     # the time that a sync tells is that of its receive window
     assert over_lora.open(answer.frame) == (0, [16, int(NOW) + 5 - 1735689600, 0, 0, 0])
     direct = by_topic[f"sb/v1/d/{over_lte.eui.hex()}/down"]

@@ -194,7 +194,8 @@ def uplink(
         snr=snr,
         frequency_hz=868_100_000,
         data_rate="SF7BW125",
-        tmst_us=tmst_us,
+        region="EU868",
+        context=b"\0" + tmst_us.to_bytes(4, "big"),
         received_at=at,
     )
     return uplink_topic(gateway), heard.to_bytes()
@@ -208,3 +209,8 @@ def own_topic(wearable: Wearable, frame: bytes) -> tuple[str, bytes]:
 def downlink(publication: tuple[str, bytes]) -> Downlink:
     """What a gateway was told to send."""
     return Downlink.from_bytes(publication[1])
+
+
+def start_us(answer: Downlink) -> int:
+    """When its first gateway sends it, by the clock of a packet forwarder."""
+    return (int.from_bytes(answer.routes[0].context[1:], "big") + 1000 * answer.delay_ms) % 2**32

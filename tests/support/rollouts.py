@@ -146,7 +146,8 @@ class Board:
             snr=7.5,
             frequency_hz=868_100_000,
             data_rate=self.data_rate,
-            tmst_us=1_000_000,
+            region="EU868",
+            context=bytes.fromhex("00000f4240"),
             received_at=self.fleet.clock.now,
         )
         return uplink_topic(GATEWAY), heard.to_bytes()
