@@ -6,14 +6,16 @@ Keys are never reused. A message with one key or value that is not allowed chang
 SEND_EVERY_S = 1
 STATUS_EVERY_S = 2
 SPREADING_FACTOR = 3
-POWER_DBM = 4
+POWER_DBM = 4  # a link goes no higher than its region allows
+ADAPTIVE_RATE = 5  # 1: the data rate follows the server's margin reports
 
 # key, name, least, greatest, default
 SETTINGS = (
     (SEND_EVERY_S, "send_every_s", 10, 86400, 600),
     (STATUS_EVERY_S, "status_every_s", 60, 604800, 86400),
     (SPREADING_FACTOR, "spreading_factor", 7, 12, 7),
-    (POWER_DBM, "power_dbm", 2, 14, 14),
+    (POWER_DBM, "power_dbm", 2, 30, 14),
+    (ADAPTIVE_RATE, "adaptive_rate", 0, 1, 1),
 )
 
 
