@@ -28,6 +28,7 @@ COMMANDS = {
     "operator": "Who may do what: operators, logins, tokens for scripts.",
     "audit": "Show, check and export the audit trail.",
     "station": "Give boards their identity.",
+    "broker": "The MQTT broker: mosquitto's configuration, certificates, rules.",
     "gateway": "Serve LoRa packet forwarders.",
     "ingest": "Open frames and store readings.",
     "readings": "Show and export readings.",

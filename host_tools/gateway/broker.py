@@ -11,6 +11,7 @@ import contextlib
 import ipaddress
 import logging
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -25,15 +26,22 @@ from typing import Any
 from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig
 
+from host_tools.broker import folder as folders
+
 START_S = 10.0
 STOP_S = 10.0
 IN_FLIGHT_MAX = 20_000  # messages on their way to subscribers; more are dropped and counted
 _REFUSED = 0x80  # SUBACK return code, MQTT 3.1.1 section 3.9.3
 _SHARE = "$share/"
+INSTALL = "install it (apt install mosquitto; brew install mosquitto), or use the embedded broker"
 
 
 class BrokerError(Exception):
-    """The broker cannot be started."""
+    """The broker cannot be started; `remedy` says what to do, where that is known."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
 class _SharingBroker(Broker):  # type: ignore[misc]
@@ -174,23 +182,27 @@ class EmbeddedBroker:
 
 
 class MosquittoBroker:
-    """The `mosquitto` on PATH, as a subprocess on a loopback address.
+    """The `mosquitto` on PATH, as a subprocess: plain on a loopback address, or with the configuration of a folder.
 
     Args:
-        host: a loopback address; this configuration authenticates nobody.
+        host: a loopback address; the plain configuration authenticates nobody.
         port: 0 takes a free one.
+        folder: what `sealband broker config` wrote; it says addresses and ports, and `host` and `port` are not asked.
 
     Attributes:
-        port: where it serves, once started.
+        host, port: where it serves, once started; with a folder: services.
+        devices: with a folder, where it serves devices.
     """
 
     name = "mosquitto"
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        if not ipaddress.ip_address(host).is_loopback:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, folder: Path | None = None) -> None:
+        if folder is None and not ipaddress.ip_address(host).is_loopback:
             raise BrokerError(f"this mosquitto authenticates nobody, so it does not serve on {host}")
         self.host = host
         self.port = port
+        self.devices = (host, port)
+        self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
 
@@ -214,23 +226,9 @@ class MosquittoBroker:
         """
         program = mosquitto_path()
         if program is None:
-            raise BrokerError("mosquitto is not installed")
-        try:
-            self.port = _free_port(self.host, self.port)
-        except OSError as error:
-            raise BrokerError(f"mosquitto cannot serve on {self.host}:{self.port}: {error.strerror}") from error
+            raise BrokerError("mosquitto is not installed", INSTALL)
         self._directory = tempfile.TemporaryDirectory(prefix="sealband-mosquitto-")
-        settings = Path(self._directory.name, "mosquitto.conf")
-        settings.write_text(
-            f"listener {self.port} {self.host}\n"
-            "allow_anonymous true\n"
-            "persistence false\n"
-            f"max_queued_messages {IN_FLIGHT_MAX}\n"
-            "max_inflight_messages 1000\n"
-            "message_size_limit 4096\n"
-            "set_tcp_nodelay true\n"
-            "log_type error\n"
-        )
+        settings = self._configured() if self._folder else self._plain(Path(self._directory.name))
         log = Path(self._directory.name, "log")
         with log.open("wb") as output:  # not a pipe: nobody would empty it
             process = self._process = subprocess.Popen(
@@ -245,6 +243,41 @@ class MosquittoBroker:
             self.stop()
             raise
         return self.port
+
+    def reload(self) -> None:
+        """Have it read rules, revocation lists and its certificate anew."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    def log(self) -> str:
+        """What it wrote to standard error so far."""
+        return Path(self._directory.name, "log").read_text(errors="replace") if self._directory else ""
+
+    def _plain(self, directory: Path) -> Path:
+        try:
+            self.port = free_port(self.host, self.port)
+        except OSError as error:
+            raise BrokerError(f"mosquitto cannot serve on {self.host}:{self.port}: {error.strerror}") from error
+        settings = directory / "mosquitto.conf"
+        settings.write_text(
+            f"listener {self.port} {self.host}\n"
+            "allow_anonymous true\n"
+            "persistence false\n"
+            f"max_queued_messages {IN_FLIGHT_MAX}\n"
+            "max_inflight_messages 1000\n"
+            "message_size_limit 4096\n"
+            "set_tcp_nodelay true\n"
+            "log_type error\n"
+        )
+        return settings
+
+    def _configured(self) -> Path:
+        assert self._folder is not None
+        settings = folders.load(self._folder)
+        if settings is None:
+            raise BrokerError(f"{self._folder} is no broker's folder", "make one: sealband broker config")
+        self.devices, (self.host, self.port) = settings.listen, settings.services_listen
+        return self._folder.absolute() / folders.CONF
 
     def stop(self) -> None:
         """End the process. Also when it never ran."""
@@ -266,7 +299,8 @@ def mosquitto_path() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
 
 
-def _free_port(host: str, port: int) -> int:
+def free_port(host: str, port: int = 0) -> int:
+    """The port if nobody serves on it, or for 0 one that was free just now; raises OSError."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))

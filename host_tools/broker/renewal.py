@@ -1,0 +1,62 @@
+"""A broker's folder from the registry: who is let in now, whose certificates are trusted, which ones are revoked.
+
+Needs the connected database. What the files are is decided in `folder`.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from host_tools.broker import folder as folders
+from host_tools.broker.folder import Settings, Written
+from host_tools.ingest import broker_list
+from provisioning import certificates
+from provisioning.registry import audit, issuers
+from provisioning.registry.models import Issuer
+from provisioning.registry.vault import Vault
+from provisioning.signers import Signer
+
+LIST_DAYS = 7  # a revocation list is good for; mosquitto refuses everybody after that
+
+
+def renew(
+    folder: Path,
+    settings: Settings,
+    vault: Vault,
+    open_signer: Callable[[str], Signer],
+    *,
+    days: int = LIST_DAYS,
+    actor: str = "system",
+    clock: Callable[[], float] = time.time,
+) -> Written:
+    """Write the folder by what the registry says now.
+
+    Args:
+        open_signer: opens the keys of `settings.issuing_keys`.
+        days: for how long the revocation lists are valid.
+
+    Raises:
+        TrustError, RulesError, FolderError, RegistryError, SignerError, OSError: see `folder.write`.
+    """
+    now = clock()
+    at = datetime.fromtimestamp(now, UTC)
+    trusted = [bytes(row.certificate) for row in Issuer.objects.filter(ends_at__gt=at).order_by("id")]
+    crl: bytes | None = None
+    if settings.issuing_keys:
+        made = [
+            der
+            for uri in settings.issuing_keys
+            for der in issuers.revocation_list(open_signer(uri), days=days, clock=clock)
+        ]
+        crl = b"".join(map(certificates.to_pem, made))
+        audit.append(vault, "crl_made", actor=actor, clock=clock, lists=len(made), days=days)
+    elif settings.crl:
+        crl = settings.crl.read_bytes()
+    listed = broker_list.document(now)
+    acl = broker_list.acl(listed, folders.services_rules(settings))
+    allowed = sum(device["allow"] for device in listed["devices"].values())
+    written = folders.write(folder, settings, acl, allowed, trusted, crl, at)
+    refused = len(listed["devices"]) - allowed
+    audit.append(vault, "broker_list_made", actor=actor, clock=clock, allowed=allowed, refused=refused)
+    return written
