@@ -31,6 +31,7 @@ from sealwire.messages import EPOCH_2025
 from sealwire.update import TRUST_MAX
 
 ROOT = Path(__file__).resolve().parents[2]
+BROKER_PORT = 8883  # secure-mqtt, IANA
 _path = click.Path(path_type=Path)
 
 
@@ -181,6 +182,11 @@ def publish(
 @click.option("--ca", type=_path, help="The certificate that the servers' are signed by, DER; needed for https.")
 @click.option("--wifi", metavar="SSID", help="The Wi-Fi for updates; the passphrase comes from --wifi-passphrase.")
 @click.option("--wifi-passphrase", type=_path, help="The file whose first line is the Wi-Fi's passphrase.")
+@click.option("--broker", metavar="HOST[:PORT]", help="The MQTT broker, for boards with Wi-Fi or a modem; port 8883.")
+@click.option("--apn", metavar="NAME", help="The access point of the SIM's operator, for boards with a modem.")
+@click.option("--apn-user", metavar="NAME", default="", help="The user's name there, if it wants one.")
+@click.option("--apn-password", type=_path, help="The file whose first line is the password there.")
+@click.option("--sim-pin", type=_path, help="The file whose first line is the SIM's PIN.")
 @click.option(
     "--device", type=_path, default=ROOT / "device", help="Device code, for what boots; default: the source's."
 )
@@ -194,6 +200,11 @@ def tree(
     ca: Path | None,
     wifi: str | None,
     wifi_passphrase: Path | None,
+    broker: str | None,
+    apn: str | None,
+    apn_user: str,
+    apn_password: Path | None,
+    sim_pin: Path | None,
     device: Path,
     out: Path,
     as_json: bool,
@@ -201,17 +212,18 @@ def tree(
     """Make what a station puts onto new boards, of the signed release in FOLDER. The release is verified first."""
     if wifi_passphrase is not None and wifi is None:
         raise click.UsageError("--wifi-passphrase needs --wifi")
-    passphrase = ""
-    if wifi_passphrase is not None:
-        passphrase = files.read(wifi_passphrase, 256).decode("utf-8", errors="replace").split("\n")[0].rstrip("\r")
+    if apn is None and (apn_user or apn_password is not None or sim_pin is not None):
+        raise click.UsageError("--apn-user, --apn-password and --sim-pin need --apn")
     board = boards.load(name)
     vendor, class_id = manifest.identifiers(board.vendor, board.model)
     provision = flash.Provision(
         vendor,
         class_id,
         origins,
-        (wifi, passphrase) if wifi is not None else None,
+        (wifi, _first_line(wifi_passphrase)) if wifi is not None else None,
         files.read(ca, TRUST_MAX) if ca is not None else None,
+        _broker(broker) if broker is not None else None,
+        flash.Cellular(apn, _first_line(sim_pin), apn_user, _first_line(apn_password)) if apn is not None else None,
     )
     made = flash.flash_tree(
         folder,
@@ -248,6 +260,19 @@ def serve(directory: Path, port: int, host: str, as_json: bool) -> None:
         else:
             print(server.url, flush=True)
         stopping.wait()
+
+
+def _first_line(path: Path | None) -> str:
+    if path is None:
+        return ""
+    return files.read(path, 256).decode("utf-8", errors="replace").split("\n")[0].rstrip("\r")
+
+
+def _broker(text: str) -> tuple[str, int]:
+    host, mark, port = text.partition(":")
+    if mark and not (port.isascii() and port.isdigit() and len(port) <= 5):
+        raise click.UsageError(f"--broker: {text!r} is no HOST[:PORT]")
+    return host, int(port) if mark else BROKER_PORT
 
 
 def _build_app(order: building.Order, device: Path, app: Path | None, *, quiet: bool) -> building.Built:

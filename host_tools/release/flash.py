@@ -4,7 +4,7 @@
     slots/a/…                     the release's files
     slots/0                       the boot record: slot a is confirmed, nothing older is taken
     update/trust                  the trust list's payload
-    update/provision              for whom updates are, and from where
+    update/provision              for whom updates are, and from where; Wi-Fi, broker, access point
     manifest                      the release's signed envelope, where a station has the board verify it
 
 The boot record is written here from its layout, apart from the device's code (device/lib/sealboot/record.py).
@@ -16,7 +16,7 @@ import struct
 import tarfile
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from uuid import UUID
@@ -26,25 +26,31 @@ from provisioning import cbor
 from sealwire.manifest import COMPONENT_APP
 from sealwire.update import (
     ENVELOPE_MAX,
+    PROVISION_BROKER,
     PROVISION_CA,
+    PROVISION_CELLULAR,
     PROVISION_CLASS,
     PROVISION_ORIGINS,
     PROVISION_VENDOR,
     PROVISION_WIFI,
 )
 
-PROVISION_MAX = 4096  # bytes; device/lib/sealband/update/job.py reads no more
+PROVISION_MAX = 4096  # bytes; device/lib/sealband/provision.py reads no more
 # the one form that devices read; device/lib/sealband/update/address.py says why
 _LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _OCTET = r"(0|[1-9]\d?|1\d\d|2[0-4]\d|25[0-5])"
-_ORIGIN = re.compile(
-    rf"https?://(?=[^:/]{{1,253}}(:|$))(({_LABEL}\.)*[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?|{_OCTET}(\.{_OCTET}){{3}})"
-    r"(:(?P<port>[1-9]\d{0,4}))?",
-    re.ASCII,
-)
+_HOST = rf"(?=[^:/]{{1,253}}(:|$))(({_LABEL}\.)*[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?|{_OCTET}(\.{_OCTET}){{3}})"
+_BROKER = re.compile(_HOST, re.ASCII)
+_ORIGIN = re.compile(rf"https?://{_HOST}(:(?P<port>[1-9]\d{{0,4}}))?", re.ASCII)
 # IEEE 802.11: an SSID has up to 32 bytes, a WPA2 passphrase 8 to 63 characters
 _SSID_MAX = 32
 _PASSPHRASE_MIN, _PASSPHRASE_MAX = 8, 63
+# 3GPP TS 23.003 section 9.1: an APN's labels, 100 bytes at most with their lengths
+_APN = re.compile(rf"(?=.{{1,99}}$)(?i:{_LABEL})(\.(?i:{_LABEL}))*", re.ASCII)
+# 3GPP TS 31.101 section 9.5.1: a PIN has 4 to 8 digits
+_PIN = re.compile(r"(\d{4,8})?", re.ASCII)
+# what may stand between the quotation marks of an AT command
+_LOGIN = re.compile(r"[ !#-\[\]-~]{0,64}")
 
 # device/lib/sealboot/record.py: version, counter, active, trial, cold starts, wakes, floor, firmware's floor; twice
 # sequence, digest, confirmed; outcome's sequence and code, firmware on trial and its partition; eight bytes of a digest
@@ -64,15 +70,49 @@ class FlashRefused(Exception):
 
 
 @dataclass(frozen=True)
+class Cellular:
+    """How a modem gets onto the network.
+
+    Attributes:
+        apn: the operator's access point name.
+        pin: of the SIM, 4 to 8 digits, or "".
+        user: for the access point, or "".
+        password: for the access point, or "".
+
+    Raises:
+        FlashRefused: a modem could not be told this.
+    """
+
+    apn: str
+    pin: str = field(default="", repr=False)
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not _APN.fullmatch(self.apn):
+            raise FlashRefused(f"{self.apn!r} is no access point name", "write labels of letters, digits and hyphens")
+        if not _PIN.fullmatch(self.pin):
+            raise FlashRefused("the SIM's PIN is not 4 to 8 digits", "correct it")
+        for what, value in (("user", self.user), ("password", self.password)):
+            if not _LOGIN.fullmatch(value):
+                raise FlashRefused(
+                    f"the access point's {what} is longer than 64 characters or has some that a modem can't be told",
+                    "have the operator give another: printable ASCII without quotation mark and backslash",
+                )
+
+
+@dataclass(frozen=True)
 class Provision:
-    """What the factory writes down on a board for its updates.
+    """What the factory writes down on a board: for its updates, and for links to the broker.
 
     Attributes:
         vendor: UUID that a manifest must name.
         class_id: UUID of the model that it must name.
         origins: scheme://host[:port] of each server that may be fetched from, lower case.
         wifi: SSID and passphrase ("" for an open network), or None.
-        ca_der: the certificate that the servers' must be signed by, in DER, or None.
+        ca_der: the certificate that the servers' and the broker's must be signed by, in DER, or None.
+        broker: host and port of the MQTT broker, or None.
+        cellular: for a board with a modem, or None.
 
     Raises:
         FlashRefused: a device could not use it.
@@ -83,6 +123,8 @@ class Provision:
     origins: Sequence[str]
     wifi: tuple[str, str] | None = None
     ca_der: bytes | None = None
+    broker: tuple[str, int] | None = None
+    cellular: Cellular | None = None
 
     def __post_init__(self) -> None:
         if not self.origins:
@@ -101,6 +143,12 @@ class Provision:
                 raise FlashRefused(
                     f"the Wi-Fi's passphrase is not {_PASSPHRASE_MIN} to {_PASSPHRASE_MAX} characters", "correct it"
                 )
+        if self.broker:
+            host, port = self.broker
+            if not _BROKER.fullmatch(host) or not 0 < port <= 0xFFFF:
+                raise FlashRefused(f"{host}:{port} is no broker's address", "write host:port, in lower case")
+            if self.ca_der is None:
+                raise FlashRefused("the broker needs the certificate that its own is signed by", "name the CA's")
         if len(self.encode()) > PROVISION_MAX:
             raise FlashRefused(
                 f"what boards are given for updates is longer than {PROVISION_MAX} bytes", "name fewer servers"
@@ -117,6 +165,10 @@ class Provision:
             fields[PROVISION_WIFI] = list(self.wifi)
         if self.ca_der is not None:
             fields[PROVISION_CA] = self.ca_der
+        if self.broker:
+            fields[PROVISION_BROKER] = list(self.broker)
+        if self.cellular:
+            fields[PROVISION_CELLULAR] = list(astuple(self.cellular))
         return cbor.dumps(fields)
 
 
@@ -171,7 +223,7 @@ def flash_tree(
     if with_manifest:
         contents["manifest"] = envelope
     with tree.whole(out) as beside:
-        beside.chmod(0o700)  # it holds the Wi-Fi's passphrase
+        beside.chmod(0o700)  # it holds the Wi-Fi's passphrase and the SIM's PIN
         tree.write(beside, contents)
     return sorted(map(Path, contents))
 

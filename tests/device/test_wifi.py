@@ -1,8 +1,12 @@
-# The Wi-Fi link, against a station that behaves as MicroPython's on the ESP32.
+# Wi-Fi, against a station that behaves as MicroPython's on the ESP32.
+import os
 import sys
+import time
 
+from sealband import provision
+from sealband.crypto import cbor
 from sealband.links.base import LinkError
-from sealband.links.wifi import Wifi
+from sealband.links.wifi import WifiBearer
 
 SSID = "works"
 KEY = "correct horse"
@@ -57,49 +61,59 @@ class FakeWlan:
         self._trying = False
 
 
-def refused(wlan, ssid=SSID, key=KEY, timeout_ms=600):
-    fed = []
+# Wait as it asks for; the pauses.
+def waited(steps):
+    pauses = []
+    for pause_ms in steps:
+        pauses.append(pause_ms)
+        time.sleep_ms(pause_ms)
+    return pauses
+
+
+def join(wlan, key=KEY):
+    return waited(WifiBearer(wlan).join((SSID, key), 5000))
+
+
+def refused(wlan, ssid=SSID, key=KEY, timeout_ms=300):
+    pauses = []
     try:
-        Wifi(wlan).up(ssid, key, timeout_ms, lambda: fed.append(1))
+        for pause_ms in WifiBearer(wlan).join((ssid, key), timeout_ms):
+            pauses.append(pause_ms)
+            time.sleep_ms(pause_ms)
     except LinkError as error:
         assert key not in str(error)
-        return fed
+        return pauses
     raise AssertionError("it came up")
 
 
-def test_link_comes_up_and_feeds_the_watchdog_meanwhile():
+def test_link_comes_up_in_short_pauses():
     wlan = FakeWlan()
-    fed = []
-    Wifi(wlan).up(SSID, KEY, 5000, lambda: fed.append(1))
+    pauses = join(wlan)
     assert wlan.calls == [("active", False), ("active", True), ("connect", SSID, KEY)]
-    assert len(fed) == 2
-
-
-def test_link_needs_no_watchdog():
-    Wifi(FakeWlan()).up(SSID, KEY, 5000)
+    assert len(pauses) == 2 and max(pauses) <= 250
 
 
 def test_open_network_is_joined_without_a_key():
     wlan = FakeWlan()
-    Wifi(wlan).up(SSID, "", 5000)
+    join(wlan, "")
     assert wlan.calls[-1] == ("connect", SSID, None)
 
 
 def test_attempt_that_still_goes_on_from_before_a_soft_reset_does_not_stand_in_the_way():
     wlan = FakeWlan(on=True)
-    Wifi(wlan).up(SSID, KEY, 5000)
+    join(wlan)
     assert wlan.isconnected()
 
 
 def test_failure_that_the_chip_tries_to_mend_is_waited_for():
-    Wifi(FakeWlan(failure=NO_AP_FOUND)).up(SSID, KEY, 5000)
+    join(FakeWlan(failure=NO_AP_FOUND))
 
 
 def test_link_that_does_not_come_is_an_error_and_the_radio_is_off():
     for failure in (CONNECTING, NO_AP_FOUND, WRONG_PASSWORD, IDLE):
         wlan = FakeWlan(after=1000, failure=failure)
-        fed = refused(wlan)
-        assert 2 <= len(fed) <= 5
+        pauses = refused(wlan)
+        assert 200 <= sum(pauses) <= 500
         assert wlan.calls[-1] == ("active", False)
         assert not wlan.active()
 
@@ -119,13 +133,48 @@ def test_name_that_is_no_text_is_an_error():
 def test_going_down_never_raises():
     for faulty in ((), ("disconnect",), ("active",), ("disconnect", "active")):
         for error in (OSError("Wifi Not Started"), RuntimeError("x")):
-            Wifi(FakeWlan(faulty=faulty, error=error)).down()
+            WifiBearer(FakeWlan(faulty=faulty, error=error)).off()
     wlan = FakeWlan()
-    link = Wifi(wlan)
-    link.up(SSID, KEY, 5000)
-    link.down()
-    assert not wlan.active()
+    bearer = WifiBearer(wlan)
+    waited(bearer.join((SSID, KEY), 5000))
+    assert bearer.ready()
+    assert waited(bearer.down()) == []
+    assert not wlan.active() and not bearer.ready()
     assert ("disconnect",) in wlan.calls
+
+
+PATH = "/tmp/sealband-test-wifi-provision"
+
+
+def with_wifi(row):
+    return {1: bytes(16), 2: bytes(16), 3: [], 4: row}
+
+
+# A station, after a bearer was brought up with this in the provisioned file; None: it would not come up
+def brought_up(table):
+    before, provision.PATH = provision.PATH, PATH
+    wlan = FakeWlan()
+    try:
+        with open(PATH, "wb") as file:
+            file.write(cbor.encode(table))
+        waited(WifiBearer(wlan).up())
+        return wlan
+    except LinkError:
+        return None
+    finally:
+        provision.PATH = before
+        os.remove(PATH)
+
+
+def test_bearer_joins_the_provisioned_network():
+    assert brought_up(with_wifi([SSID, KEY])).calls[-1] == ("connect", SSID, KEY)
+
+
+def test_bearer_without_a_provisioned_network_does_not_come_up():
+    for row in (None, [SSID], [SSID, 7], "ab"):
+        assert brought_up(with_wifi(row)) is None
+    assert brought_up([]) is None
+    assert provision.load("/tmp/none-there") is None
 
 
 class FakeNetwork:
@@ -140,7 +189,7 @@ def test_chip_s_own_station_is_taken():
     before = sys.modules.get("network")
     sys.modules["network"] = FakeNetwork
     try:
-        assert Wifi()._wlan == "station 0"
+        assert WifiBearer()._wlan == "station 0"
     finally:
         sys.modules.pop("network")
         if before:

@@ -26,6 +26,9 @@ LIB = ROOT / "device" / "lib"
 MODULES = (
     "sealband/__init__",
     "sealband/errors",
+    "sealband/links/__init__",
+    "sealband/links/base",
+    "sealband/links/ip",
     "sealband/store",
     "sealband/update/__init__",
     "sealband/update/address",
@@ -41,6 +44,7 @@ MODULES = (
     "sealboot/switch",
     "sealwire/__init__",
     "sealwire/manifest",
+    "sealwire/messages",
     "sealwire/update",
 )
 GOOD = firmware_image.make(random.Random(5).randbytes(9000))

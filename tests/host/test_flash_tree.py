@@ -5,12 +5,13 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import cbor2
 import pytest
 
 import boards
 from host_tools.release import build, manifest, patch, trust
 from host_tools.release.bundle import CompileFailed
-from host_tools.release.flash import FlashRefused, Provision, boot_record, flash_tree
+from host_tools.release.flash import Cellular, FlashRefused, Provision, boot_record, flash_tree
 from host_tools.release.manifest import ManifestError
 from host_tools.release.tree import FolderRefused
 from host_tools.sim.board import VirtualBoard
@@ -25,7 +26,13 @@ KEYS = make_signers(3)
 TRUST = trust_file(KEYS, ROOTS)
 VENDOR_ID, CLASS_ID = manifest.identifiers(VENDOR, MODEL)
 PROVISION = Provision(
-    VENDOR_ID, CLASS_ID, ["http://127.0.0.1:8000", "https://updates.example"], ("home", "password"), b"DER"
+    VENDOR_ID,
+    CLASS_ID,
+    ["http://127.0.0.1:8000", "https://updates.example"],
+    ("home", "password"),
+    b"DER",
+    ("broker.example", 8883),
+    Cellular("iot.example", "1234", "user", "secret"),
 )
 MACHINE = """
 class Machine:
@@ -108,12 +115,16 @@ def test_every_flipped_byte_of_the_record_is_noticed_by_the_device(tmp_path: Pat
 def test_device_reads_trust_list_and_provisioned_file(release: Path, tmp_path: Path) -> None:
     flash(release, tmp_path / "flash")
     with Micropython() as device:
-        device.run("from sealband.update import job, trust")
+        device.run("from sealband import provision\nfrom sealband.update import job, trust")
         device.run(f"job.FOLDER = {str(tmp_path / 'flash' / 'update')!r}")
-        device.run("site, held = job.provision(), trust.load(job.path('trust'))")
+        device.run("site, held = provision.load(job.path('provision')), trust.load(job.path('trust'))")
         assert device.call("(site.vendor, site.class_id)") == (VENDOR_ID.bytes, CLASS_ID.bytes)
         assert device.call("list(site.origins)") == list(PROVISION.origins)
         assert device.call("(list(site.wifi), site.ca)") == (["home", "password"], b"DER")
+        assert device.call("(list(site.broker), list(site.cellular))") == (
+            ["broker.example", 8883],
+            ["iot.example", "1234", "user", "secret"],
+        )
         listed = trust.decode(TRUST).trust
         assert device.call("(held.version, held.threshold, held.root_threshold, held.expires)") == (1, 2, 2, None)
         assert device.call("(list(held.release_keys), list(held.root_keys))") == (
@@ -127,9 +138,10 @@ def test_device_would_take_the_next_release_and_no_older_one(release: Path, tmp_
     for sequence in (7, 8):
         sign(signed_release.write(tmp_path / str(sequence), sequence=sequence))
     with Micropython() as device:
-        device.run("from sealband.update import job, manifest, trust\nfrom sealboot import record")
+        device.run("from sealband import provision\nfrom sealband.update import job, manifest, trust")
+        device.run("from sealboot import record")
         device.run(f"job.FOLDER = {str(tmp_path / 'flash' / 'update')!r}")
-        device.run("site, held = job.provision(), trust.load(job.path('trust'))")
+        device.run("site, held = provision.load(job.path('provision')), trust.load(job.path('trust'))")
         device.run(f"boot = record.load({str(tmp_path / 'flash' / 'slots')!r})")
         device.run("me = manifest.Identity(site.vendor, site.class_id, {b'app': boot.floor}, {b'app': 300000})")
         device.run(
@@ -312,11 +324,60 @@ def test_origins_are_those_that_the_device_reads() -> None:
         ({"wifi": ("x", "short")}, "passphrase"),
         ({"wifi": ("x", "p" * 64)}, "passphrase"),
         ({"ca_der": bytes(4100)}, "longer than 4096"),
+        ({"broker": ("broker.example", 8883)}, "needs the certificate"),
+        ({"broker": ("Broker.example", 8883), "ca_der": b"DER"}, "no broker's address"),
+        ({"broker": ("a b", 8883), "ca_der": b"DER"}, "no broker's address"),
+        ({"broker": ("broker.example", 0), "ca_der": b"DER"}, "no broker's address"),
+        ({"broker": ("broker.example", 65536), "ca_der": b"DER"}, "no broker's address"),
     ],
 )
 def test_provision_that_no_device_could_use_is_refused(changed: dict[str, Any], reason: str) -> None:
     with pytest.raises(FlashRefused, match=reason):
         Provision(**{"vendor": VENDOR_ID, "class_id": CLASS_ID, "origins": ["http://a"], **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"apn": ""}, "access point name"),
+        ({"apn": 'iot","'}, "access point name"),
+        ({"apn": "iot..example"}, "access point name"),
+        ({"apn": ".".join(["a" * 60] * 2)}, "access point name"),
+        ({"pin": "123"}, "PIN"),
+        ({"pin": "123456789"}, "PIN"),
+        ({"pin": "12a4"}, "PIN"),
+        ({"pin": "1234\r"}, "PIN"),
+        ({"user": 'x"'}, "user"),
+        ({"user": "x\\22"}, "user"),
+        ({"password": "x\rAT+CFUN=0\r"}, "password"),
+        ({"password": "x" * 65}, "password"),
+    ],
+)
+def test_access_point_that_no_modem_can_be_told_is_refused(changed: dict[str, str], reason: str) -> None:
+    with pytest.raises(FlashRefused, match=reason):
+        Cellular(**{"apn": "iot.example", **changed})
+
+
+def test_provisioned_row_of_the_wrong_shape_provisions_no_link(tmp_path: Path) -> None:
+    """The others, and updates, go on."""
+    good = {1: VENDOR_ID.bytes, 2: CLASS_ID.bytes, 3: ["http://a"]}
+    path = tmp_path / "provision"
+    with Micropython() as device:
+        device.run("from sealband import provision")
+        for key, row in ((4, ["a"]), (4, b"ab"), (6, ["a", "1"]), (6, ["a", 0]), (6, ["a", 65536]), (7, ["a", "", ""])):
+            path.write_bytes(cbor2.dumps(good | {4: ["n", "k"]} | {key: row}, canonical=True))
+            device.run(f"site = provision.load({str(path)!r})")
+            wifi = None if key == 4 else ["n", "k"]
+            assert device.call("(site.origins, site.wifi, site.broker, site.cellular)") == (
+                ["http://a"],
+                wifi,
+                None,
+                None,
+            )
+        wrong: list[object] = [{1: b"x", 2: CLASS_ID.bytes, 3: []}, {1: VENDOR_ID.bytes}, []]
+        for broken in wrong:
+            path.write_bytes(cbor2.dumps(broken, canonical=True))
+            assert device.call(f"provision.load({str(path)!r})") is None
 
 
 def test_record_has_the_length_that_the_device_reads() -> None:

@@ -130,6 +130,7 @@ def _measure(sensor):
 # (sequence, digest) of the release in the running slot, when the envelope at this path names it and enough keys of this
 # board's trust list have signed that.
 def release(path):
+    from sealband import provision
     from sealband.update import job, manifest, trust
     from sealband.update.refused import UpdateRefused
     from sealboot import image, record
@@ -138,7 +139,7 @@ def release(path):
 
     if sealboot.index > 1:
         raise SelfTestError("no_slot", "this board runs no release")
-    site = job.provision()
+    site = provision.load(job.path("provision"))
     if site is None:
         raise SelfTestError("not_provisioned", "nothing says for whom this board takes releases")
     try:

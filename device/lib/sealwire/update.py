@@ -89,3 +89,5 @@ PROVISION_CLASS = 2  # UUID, 16 bytes
 PROVISION_ORIGINS = 3  # [text]: scheme://host:port of each server that images may be fetched from
 PROVISION_WIFI = 4  # [ssid, key]
 PROVISION_CA = 5  # certificate in DER that the servers' must be signed by
+PROVISION_BROKER = 6  # [host, port] of the MQTT broker, whose certificate that CA signed
+PROVISION_CELLULAR = 7  # [apn, pin or "", user or "", password or ""]

@@ -11,6 +11,8 @@ import sys
 import time
 
 import sealboot
+from sealband import provision
+from sealband.links import ip
 from sealband.links.base import LinkError
 from sealband.store import discard
 from sealband.update import address, fetch, job, manifest, trust
@@ -18,13 +20,11 @@ from sealband.update.refused import UpdateRefused
 from sealboot import record
 from sealwire import update as wire
 from sealwire.manifest import COMPONENT_APP, COMPONENT_FW
-from sealwire.messages import EPOCH_2025
 
 WATCHDOG_MS = 120000
 _LINK_MS = 60000
 _TRUST_STEPS_MAX = 8
 _AGAIN_S = 300  # after the first attempt that failed; doubles with each
-_YEAR_2000_S = 946684800
 _CLOCK_MAX_S = 604800  # attempts of one order are over by then
 
 
@@ -73,12 +73,12 @@ def say(step, *numbers):
 
 
 def attempt(work, machine, now_s, feed):
-    site = job.provision()
+    site = provision.load(job.path("provision"))
     if site is None:
         raise UpdateRefused(wire.HOST_REFUSED)
     if not address.allowed(work.url, site.origins):
         raise UpdateRefused(wire.HOST_REFUSED)
-    _set_clock(machine, now_s)
+    ip.set_clock(machine, now_s, _CLOCK_MAX_S)  # a time that is surely past, and not long
     link = _link_up(site, feed)
     try:
         _pull(work, site, now_s, feed)
@@ -86,18 +86,7 @@ def attempt(work, machine, now_s, feed):
         raise Failed(error.code)
     finally:
         if link:
-            link.down()
-
-
-# Certificates are judged by the chip's clock, which a reset may have lost, and no reset puts back when it was set too
-# far: it is set to a time that is surely past, and not long.
-def _set_clock(machine, now_s):
-    seconds = now_s + EPOCH_2025
-    if time.gmtime(0)[0] == 2000:
-        seconds -= _YEAR_2000_S
-    if not seconds <= time.time() <= seconds + _CLOCK_MAX_S:
-        year, month, day, hour, minute, second, weekday = time.gmtime(seconds)[:7]
-        machine.RTC().datetime((year, month, day, weekday, hour, minute, second, 0))
+            link.off()
 
 
 # None: the board has a way of its own, or none.
@@ -106,9 +95,11 @@ def _link_up(site, feed):
         return None
     from sealband.links import wifi
 
-    link = wifi.Wifi()
+    link = wifi.WifiBearer()
     try:
-        link.up(site.wifi[0], site.wifi[1], _LINK_MS, feed)
+        for pause_ms in link.join(site.wifi, _LINK_MS):
+            feed()
+            time.sleep_ms(pause_ms)
     except LinkError:
         raise Failed(wire.NO_LINK)
     return link

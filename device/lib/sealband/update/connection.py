@@ -1,18 +1,15 @@
-# One connection of a fetch, TCP or TLS, and its limits on time. Knows nothing of HTTP.
+# One connection of a fetch and its limits on time; TCP and TLS are links/ip.py's. Knows nothing of HTTP.
 #
-# The socket never blocks: every wait is a poll of at most _STEP_MS, after which the watchdog is fed and the limits are
-# looked at. So a server that says nothing, says little, or goes on for ever holds the device no longer than they allow;
-# also within a TLS handshake, which a blocking socket would wait for a byte at a time. Only getaddrinfo blocks (lwIP
-# gives up after about 14 s).
+# Every wait is a poll of at most _STEP_MS, after which the watchdog is fed and the limits are looked at. So a server
+# that says nothing, says little, or goes on for ever holds the device no longer than they allow, also within a TLS
+# handshake.
 #
 # Whatever can go wrong here is a FetchError; no OSError gets out.
-import errno
-import select
-import socket
 from time import ticks_diff
 
 from micropython import const
 
+from sealband.links import ip
 from sealband.update.head import FetchError
 from sealwire import update as wire
 
@@ -75,68 +72,60 @@ class Pace:
             self._count = 0
 
 
+# What went wrong with a connection, as a code.
+def failed(error):
+    return FetchError(wire.TLS_REFUSED if error.tls else wire.UNREACHABLE)
+
+
 class Connection:
     def __init__(self, pace):
         self._pace = pace
-        self._poller = select.poll()
-        self._raw = None
-        self._stream = None
-        self._secure = False
+        self._ip = ip.Connection()
         self._one = bytearray(1)
+        self.close = self._ip.close
 
     # Connect. context: for TLS, with the CA that must have signed the server's certificate for this host.
     def open(self, host, port, context=None):
         pace = self._pace
         pace.step(0)
         try:
-            found = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
+            self._ip.begin(host, port)
             pace.step(0)
             pace.fresh()
-            self._raw = self._stream = socket.socket(found[0], found[1], found[2])
-            self._raw.setblocking(False)
-            try:
-                self._raw.connect(found[-1])
-            except OSError as error:
-                if error.errno != errno.EINPROGRESS:
-                    raise
-            self._poller.register(self._raw, select.POLLOUT)
-            # also when the connection is refused; then the first write says so
-            while not self._poller.poll(_STEP_MS):
+            while not self._ip.made(_STEP_MS):
                 pace.step(0)
-            self._poller.modify(self._raw, select.POLLIN)
             pace.fresh()
             if context:
-                self._secure = True
-                self._stream = context.wrap_socket(self._raw, server_hostname=host, do_handshake_on_connect=False)
-        except (OSError, IndexError, ValueError) as error:
-            raise self._failed(error)
+                self._ip.secure(context, host)
+        except ip.IpError as error:
+            raise failed(error)
 
     # Send all of it; the TLS handshake comes first.
     def send(self, data):
         sent = 0
         while sent < len(data):
             try:
-                count = self._stream.write(data[sent:])
-            except (OSError, ValueError) as error:
-                raise self._failed(error)
+                count = self._ip.write(data[sent:])
+            except ip.IpError as error:
+                raise failed(error)
             self._pace.step(0)
             if count:
                 sent += count
             else:
-                self._poller.poll(_STEP_MS)
+                self._ip.wait(_STEP_MS)
         self._pace.fresh()
 
     # Bytes that came, at least one, into a memoryview; 0: the server closed.
     def read(self, view):
         while True:
             try:
-                count = self._stream.readinto(view)
-            except (OSError, ValueError) as error:
-                raise self._failed(error)
+                count = self._ip.read(view)
+            except ip.IpError as error:
+                raise failed(error)
             self._pace.step(count or 0)
             if count is not None:
                 return count
-            self._poller.poll(_STEP_MS)
+            self._ip.wait(_STEP_MS)
 
     # The reader was busy with what it had read.
     def back(self):
@@ -146,28 +135,10 @@ class Connection:
     def ended(self):
         for _ in range(2):
             try:
-                count = self._stream.readinto(self._one)
-            except (OSError, ValueError):
+                count = self._ip.read(self._one)
+            except ip.IpError:
                 return True
             if count is not None:
                 return count == 0
-            self._poller.poll(_STEP_MS)
+            self._ip.wait(_STEP_MS)
         return True
-
-    def close(self):
-        # a TLS stream whose handshake failed has let go of its socket; closing twice does no harm
-        for stream in (self._stream, self._raw):
-            try:
-                if stream:
-                    stream.close()
-            except OSError:
-                pass  # it is gone
-        self._stream = self._raw = None
-
-    # mbedtls speaks in negative numbers, and in ValueErrors of a certificate; what the socket said is positive. The end
-    # of a TCP connection is an error in the handshake only; later, with or without a farewell, it reads as the end.
-    def _failed(self, error):
-        number = error.errno if type(error) is OSError else -1
-        if self._secure and type(number) is int and number < 0:
-            return FetchError(wire.TLS_REFUSED)
-        return FetchError(wire.UNREACHABLE)

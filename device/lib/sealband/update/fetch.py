@@ -12,9 +12,10 @@ import time
 
 from micropython import const
 
+from sealband.links import ip
 from sealband.store import discard
 from sealband.update import address, head
-from sealband.update.connection import Connection, Limits, Pace
+from sealband.update.connection import Connection, Limits, Pace, failed
 from sealband.update.head import FetchError
 from sealwire import update as wire
 
@@ -199,13 +200,8 @@ class Source:
     # Made once; every server must show a certificate for its name, in its time, signed by the provisioned CA.
     def _tls(self):
         if self._context is None:
-            import tls
-
-            context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
-            context.verify_mode = tls.CERT_REQUIRED
             try:
-                context.load_verify_locations(self._ca)
-            except (TypeError, ValueError):
-                raise FetchError(wire.TLS_REFUSED)  # there is no CA, or it is no certificate
-            self._context = context
+                self._context = ip.pinned(self._ca)
+            except ip.IpError as error:
+                raise failed(error)  # there is no CA, or it is no certificate
         return self._context

@@ -1,7 +1,6 @@
 # The update in work, in small files that are replaced whole: what was ordered, how far it got, what the server has not
-# been told; and what the factory wrote down for updates. Decides nothing.
+# been told. Beside them lies what the factory wrote down (provision.py). Decides nothing.
 #
-#   provision for whom this board takes updates, and from where; never changed by one
 #   order     what the node was told: [sequence, manifest digest, URL, records that had values, time]; taken up by the
 #             next start
 #   job       the update in work; last: the one before, which has ended
@@ -15,7 +14,6 @@ from micropython import const
 
 from sealband.crypto import cbor
 from sealband.store import TEMPORARY, write_file
-from sealwire import update as wire
 
 FOLDER = "/update"
 SLOTS = "/slots"
@@ -31,8 +29,6 @@ _FIELDS = const(10)
 _STEPS_MAX = const(12)
 _ITEMS_MAX = const(128)
 _ENOENT = const(2)
-_PROVISION_MAX = const(4096)
-_UUID_LEN = const(16)
 
 
 def path(name):
@@ -144,31 +140,3 @@ def tidy(keep=()):
         download = keep is not None and name[-5:] in (".full", "patch") and name not in keep
         if download or name.endswith(TEMPORARY):
             remove(name)
-
-
-class Provision:
-    def __init__(self, vendor, class_id, origins, wifi, ca):
-        self.vendor = vendor  # UUID, 16 bytes
-        self.class_id = class_id
-        self.origins = origins  # scheme://host:port
-        self.wifi = wifi  # (ssid, key) or None
-        self.ca = ca  # DER or None
-
-
-# None: this board was not provisioned for updates, so it takes none.
-def provision():
-    try:
-        with open(path("provision"), "rb") as file:
-            table = cbor.decode(file.read(_PROVISION_MAX))
-        held = Provision(
-            table[wire.PROVISION_VENDOR],
-            table[wire.PROVISION_CLASS],
-            table[wire.PROVISION_ORIGINS],
-            table.get(wire.PROVISION_WIFI),
-            table.get(wire.PROVISION_CA),
-        )
-        if len(held.vendor) == _UUID_LEN and len(held.class_id) == _UUID_LEN and type(held.origins) is list:
-            return held
-    except (OSError, cbor.CborError, KeyError, TypeError, AttributeError):
-        pass
-    return None
