@@ -26,7 +26,16 @@ PMU_RAILS = frozenset(
     | {f"ALDO{number}" for number in range(1, 5)}
     | {"BLDO1", "BLDO2", "DLDO1", "DLDO2", "CPUSLDO"}
 )
-MODEMS = frozenset({"SIM7080G"})
+# the outputs that our driver switches for a modem, with the voltages that it can set, in mV
+MODEM_RAILS: Mapping[str, tuple[int, int]] = {"DC3": (1600, 3400), "BLDO1": (500, 3500), "BLDO2": (500, 3500)}
+# the device's module with the table of a modem's family
+MODEMS: Mapping[str, str] = {
+    "SIM7000G": "sealband.links.sim70xx",
+    "SIM7080G": "sealband.links.sim70xx",
+    "BG95": "sealband.links.bg9x",
+    "BG96": "sealband.links.bg9x",
+    "A7670": "sealband.links.a76xx",
+}
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}\.bin")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -112,10 +121,11 @@ class Rail:
 class Modem:
     """A cellular modem on a UART; pins as the ESP32 sees them: `tx` is what it sends on.
 
-    `power_key`: high for `power_key_ms` presses the modem's key.
+    `profile`: the device's module for its family. `power_key`: high for `power_key_ms` presses the modem's key.
     """
 
     chip: str
+    profile: str
     uart: int
     tx: int
     rx: int
@@ -242,8 +252,10 @@ def battery(table: Table, pins: Pins) -> Battery:
 
 def modem(table: Table, pins: Pins) -> Modem:
     """Section [modem]."""
+    chip = table.choice("chip", frozenset(MODEMS))
     section = Modem(
-        chip=table.choice("chip", MODEMS),
+        chip=chip,
+        profile=MODEMS[chip],
         uart=table.integer("uart", 1, 2),  # 0 is the console's
         tx=pins.output(table, "tx"),
         rx=pins.pin(table, "rx"),
@@ -254,16 +266,24 @@ def modem(table: Table, pins: Pins) -> Modem:
         ri=pins.optional_pin(table, "ri"),
         rails=tuple(_rail(rail) for rail in table.tables("rails")),
     )
+    if len({rail.rail for rail in section.rails}) != len(section.rails):
+        raise table.error("rails", "one is there twice")
+    if section.rails and not any(rail.feeds == "modem" for rail in section.rails):
+        # the device takes a rail that is off for a modem that is off
+        raise table.error("rails", "none feeds the modem")
     table.end()
     return section
 
 
 def _rail(table: Table) -> Rail:
+    name = table.choice("rail", frozenset(MODEM_RAILS))
     rail = Rail(
-        rail=table.choice("rail", PMU_RAILS),
+        rail=name,
         feeds=table.choice("feeds", frozenset({"modem", "level", "gnss"})),
-        mv=table.optional_integer("mv", 500, 3700),
+        mv=table.optional_integer("mv", *MODEM_RAILS[name]),
     )
+    if rail.mv is not None and rail.mv % 100:
+        raise table.error("mv", "goes in steps of 100")
     table.end()
     return rail
 

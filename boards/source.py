@@ -62,6 +62,24 @@ def power():
     pass
 """
 
+_MODEM_RAILS = """
+
+def modem_power(on):
+    # the modem's supply, and with it the modem; whether it can be cut
+    pmu = _pmu()
+    for rail in MODEM["rails"]:
+        if rail["feeds"] != "gnss":
+            pmu.rail(rail["rail"], rail.get("mv"), on)
+    return True
+"""
+
+_NO_MODEM_RAILS = """
+
+def modem_power(on):
+    # it is fed from the start, and only its key switches it off
+    return False
+"""
+
 _PMU_BATTERY = """
 
 def battery_adc():
@@ -96,7 +114,9 @@ def battery_adc():
 
 
 def board_module(board: "Board") -> str:
-    """The source of `board.py` for this board: constants, `power()`, `i2c()` and `battery_adc()`."""
+    """The source of `board.py` for this board: constants, `power()`, `i2c()` and `battery_adc()`; with a modem
+    `modem_power()` too.
+    """
     values: list[tuple[str, Any]] = [
         ("NAME", board.name),
         ("MODEL", board.model),
@@ -116,6 +136,8 @@ def board_module(board: "Board") -> str:
     if board.pmu:
         functions.append(_PMU_BUS if board.pmu.i2c else _PMU)
     functions.append(_POWER if board.pmu and board.pmu.radio_rail else _NO_POWER)
+    if board.modem:
+        functions.append(_MODEM_RAILS if board.modem.rails else _NO_MODEM_RAILS)
     functions.append(_battery(board))
     return head + body + "".join(functions)
 

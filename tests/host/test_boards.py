@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import boards
-from boards import chips, partitions
+from boards import chips, partitions, sections
 from host_tools.release.room import room
 from host_tools.sim.parts import max30102, tmp117
 from provisioning.station.firmware import Cache, FirmwareMissing
@@ -39,7 +39,8 @@ PUBLISHED = {
     "HELTEC_WIRELESS_TRACKER": (9, 10, 11, 8, 12, 13, None, 14),
 }
 MIB = 1 << 20
-GNSS = 'chip = "NEO-6M"\nuart = 1\ntx = 13\nrx = 34\nbaudrate = 9600\n'
+GNSS = 'chip = "NEO-6M"\nuart = 2\ntx = 13\nrx = 34\nbaudrate = 9600\n'
+SAME_UART = GNSS.replace("34", "14").replace("uart = 2", "uart = 1")
 IMAGE = """
 file = "ESP32_GENERIC-OTA-20250911-v1.26.1.bin"
 sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -221,6 +222,8 @@ def test_generated_module_says_on_micropython_what_the_definition_says(name: str
             assert device.call(f"registers[{board.pmu.address}, 0x90]") == 1 << rail
         else:
             assert device.call("[key for key in registers if key[1] != 3]") == []
+        if board.modem:
+            assert device.call("board.modem_power(False)") is bool(board.modem.rails)
         if board.battery.adc is not None:
             assert device.call("board.battery_adc().set_up") == (board.battery.adc, 3)
             driven = {} if board.battery.enable is None else {board.battery.enable: not board.battery.enable_low}
@@ -242,6 +245,32 @@ def test_generated_module_says_on_micropython_what_the_definition_says(name: str
                 device.run("Machine.I2C.__init__ = noted")
                 device.run("board.battery_adc()")
                 assert device.call("buses") == [(bus.id, bus.scl, bus.sda, bus.freq_hz)]
+
+
+def test_modem_gets_its_supply_from_the_pmu_and_loses_it_again(tmp_path: Path) -> None:
+    """AXP2101 datasheet, "Register list": 0x80 DC1 to DC5, 0x84 DC3 (102: 3.0 V), 0x90 bit 4 BLDO1, bit 5 BLDO2."""
+    (tmp_path / "board.py").write_text(boards.load("LILYGO_T_SIM7080G_S3").module())
+    with Micropython(path=[tmp_path]) as device:
+        device.run(STUBS)
+        # DC1 feeds the ESP32 itself; BLDO1 has a voltage that is not ours to change
+        device.run("registers.update({(0x34, 3): 0x4A, (0x34, 0x80): 1, (0x34, 0x84): 0x80, (0x34, 0x96): 13})")
+        device.run("import board")
+        device.run("board.modem_power(True)")
+        names = (0x80, 0x84, 0x90, 0x96, 0x97)
+        held = f"[registers.get((0x34, at), 0) for at in {names}]"
+        assert device.call(held) == [0b101, 0x80 | 102, 1 << 4, 13, 0]
+        assert device.call("board.modem_power(False)") is True
+        assert device.call(held) == [0b001, 0x80 | 102, 0, 13, 0]
+
+
+@pytest.mark.parametrize("chip", sorted(sections.MODEMS))
+def test_modem_has_a_module_with_its_family_s_table(chip: str) -> None:
+    path = ROOT / "device/lib" / (sections.MODEMS[chip].replace(".", "/") + ".py")
+    text: dict[str, str] = {}
+    exec(path.read_text(), text)
+    entries = [line.split("|")[0] for line in text["TABLE"].splitlines()]
+    assert {"rat any", "rat lte", "setting", "clock", "pins", "off", "boot"} <= set(entries)
+    assert len(entries) == len(set(entries))
 
 
 def test_every_radio_setting_reaches_the_device_by_the_drivers_names() -> None:
@@ -298,7 +327,7 @@ def test_unknown_board_is_refused_and_cannot_leave_the_folder() -> None:
         ("[battery]", "[battery]\nenable = 4", "enable_low: missing"),
         ("[battery]", "[battery]\nenable_low = true", "enable_low: unknown key"),
         ("[battery]", f"[gnss]\n{GNSS}rail = 'ALDO3'\n[battery]", "a rail needs a .pmu."),
-        ("[battery]", "[gnss]\n" + GNSS.replace("uart = 1", "uart = 0") + "[battery]", "uart: 0 is no integer"),
+        ("[battery]", "[gnss]\n" + GNSS.replace("uart = 2", "uart = 0") + "[battery]", "uart: 0 is no integer"),
         ("[battery]", "[gnss]\n" + GNSS.replace("rx = 34", "rx = 33") + "[battery]", "both radio.dio1 and gnss.rx"),
         ('part = "TMP117"', 'part = "MAX30102"', "two parts have the same name"),
         ("flash_size = 0x400000", "flash_size = 0", "flash_size: 0 is no integer"),
@@ -327,7 +356,17 @@ def test_wrong_definition_is_refused(old: str, new: str, complaint: str) -> None
         ("LILYGO_T_SIM7080G_S3", "sda = 15", "sda = 1", "GPIO 1 is both i2c.sda and pmu.i2c.sda"),
         ("LILYGO_T_SIM7080G_S3", 'feeds = "level"', 'feeds = "lamp"', "feeds: 'lamp' is none of"),
         ("LILYGO_T_SIM7080G_S3", "power_key = 41", "", "power_key: missing"),
-        ("LILYGO_T_SIM7080G_S3", "[battery]", f"[gnss]\n{GNSS.replace('34', '14')}[battery]", "the same uart"),
+        ("LILYGO_T_SIM7080G_S3", "power_key = 41", "power_key = 5", "both modem.tx and modem.power_key"),
+        ("LILYGO_T_SIM7080G_S3", "power_key_ms = 1000", "power_key_ms = 0", "power_key_ms: 0 is no integer"),
+        ("LILYGO_T_SIM7080G_S3", 'chip = "SIM7080G"', 'chip = "SIM800L"', "chip: 'SIM800L' is none of"),
+        ("LILYGO_T_SIM7080G_S3", "uart = 1", "uart = 0", "uart: 0 is no integer"),
+        ("LILYGO_T_SIM7080G_S3", "baudrate = 115200", "baudrate = 5000000", "baudrate: 5000000 is no integer"),
+        ("LILYGO_T_SIM7080G_S3", 'rail = "DC3"', 'rail = "DC2"', "rail: 'DC2' is none of"),
+        ("LILYGO_T_SIM7080G_S3", "mv = 3000", "mv = 1500", "mv: 1500 is no integer from 1600"),
+        ("LILYGO_T_SIM7080G_S3", "mv = 3000", "mv = 3050", "mv: goes in steps of 100"),
+        ("LILYGO_T_SIM7080G_S3", 'rail = "BLDO2"', 'rail = "BLDO1"', "rails: one is there twice"),
+        ("LILYGO_T_SIM7080G_S3", 'feeds = "modem"', 'feeds = "gnss"', "rails: none feeds the modem"),
+        ("LILYGO_T_SIM7080G_S3", "[battery]", f"[gnss]\n{SAME_UART}[battery]", "the same uart"),
         ("HELTEC_WIFI_LORA_32_V3", "adc = 1", "adc = 15", "GPIO 15 is no input of ADC1"),
         ("HELTEC_WIRELESS_TRACKER", "strapping = [3]", "", r"strapping: must be \[3\]"),
     ],
@@ -343,7 +382,8 @@ def test_definition_that_does_not_fit_its_chip_or_itself_is_refused(
 
 def test_board_that_cannot_send_is_refused() -> None:
     with pytest.raises(boards.BoardError, match="nothing to send with"):
-        boards.parse(re.sub(r"\[radio\].*?(?=\[i2c\])", "", GOOD, flags=re.DOTALL).replace("[5]", "[]"), "VIRTUAL")
+        without = re.sub(r"\[radio\].*?(?=\[i2c\])|\[modem\].*?(?=\[battery\])", "", GOOD, flags=re.DOTALL)
+        boards.parse(without.replace("[5]", "[]"), "VIRTUAL")
 
 
 def test_image_that_a_definition_names_is_read() -> None:

@@ -249,3 +249,24 @@ def test_pmu_switches_a_rail_on_and_reads_the_cell(bus: Bus) -> None:
     part.fault = Fault.DEAF
     part.memory[0x90] = 0
     assert bus.call("bus.attempt(pmu.rail, 'ALDO2', 3300)") == "SensorError: AXP2101 does not switch ALDO2 on"
+    part.memory[0x93] = 0
+    assert bus.call("bus.attempt(pmu.rail, 'ALDO2', 3300)") == "SensorError: AXP2101 does not set ALDO2"
+
+
+def test_pmu_switches_rails_on_and_off_and_leaves_a_voltage_that_is_not_given(bus: Bus) -> None:
+    part = Pmu()
+    bus.solder([part])
+    bus.run("pmu = Axp2101(i2c)")
+    part.memory[0x96] = 0xE0 | 13
+    bus.run("pmu.rail('BLDO1')")
+    assert part.memory[0x96] == 0xE0 | 13
+    assert part.memory[0x90] == 0x11
+    part.memory[0x80], part.memory[0x84] = 0x21, 0x80
+    bus.run("pmu.rail('DC3', 3000)")
+    assert part.memory[0x80] == 0x25 and part.memory[0x84] == 0x80 | 102
+    bus.run("pmu.rail('DC3', 3000, False)")
+    bus.run("pmu.rail('BLDO1', None, False)")
+    assert part.memory[0x80] == 0x21 and part.memory[0x90] == 0x01
+    part.fault = Fault.DEAF
+    part.memory[0x80] = 0x25
+    assert bus.call("bus.attempt(pmu.rail, 'DC3', None, False)") == "SensorError: AXP2101 does not switch DC3 off"

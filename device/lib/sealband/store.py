@@ -29,9 +29,10 @@ TAMPER = "tamper"  #     13  number  service.py: refusals not told: 256 times ho
 TOLD = "told"  #         14  number  service.py: when they were told last
 RETIRE = "retire"  #     15  record  retire.py: how far the end of this identity is
 COURIER = "courier"  #   16  number  links/ble.py: wrong proofs of the label's secret in a row
+PIN = "pin"  #           17  number  links/modemstart.py: 4 times a digest of the SIM's PIN, plus tries without success
 
 # Sections of RTC memory; numbers are never reused.
-SECTIONS = {"chain": 1, "air": 2, "node": 3}
+SECTIONS = {"chain": 1, "air": 2, "node": 3, "lora": 4}
 
 NAMESPACE = "sealband"
 RTC_LEN = const(2048)
