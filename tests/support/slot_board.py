@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boards
-from host_tools.release import bundle, manifest, patch, trust
+from host_tools.release import bundle, manifest, pack, patch, trust
 from host_tools.sim.interpreter import find_micropython
 from tests.support import signed_release
 from tests.support.micropython import ROOT
@@ -34,6 +34,7 @@ record.save(state, "slots")
 INSTALL = """
 import gc
 gc.threshold(8192)
+import pack
 import sealboot
 from sealboot import record
 held = record.load("slots")
@@ -132,6 +133,8 @@ def make(root: Path) -> SlotBoard:
         path = source / name
         path.write_text(path.read_text() + ADDED.format(number=number + 2))
     bundle.compile_tree(source, second, board)
+    pack.pack(slot)
+    pack.pack(second)
     base, image = bundle.app_image(slot), bundle.app_image(second)
     keys = signed_release.make_signers(3)
     unsigned = manifest.encode(signed_release.release(image))

@@ -16,6 +16,7 @@ import boards
 from host_tools.ingest import decode, sync
 from host_tools.ingest.unseal import Candidate, open_uplink, seal_downlink
 from host_tools.release.bundle import compile_file, compile_tree
+from host_tools.release.pack import pack
 from host_tools.sim.interpreter import find_micropython
 from host_tools.sim.parts.max30102 import Max30102
 from host_tools.sim.parts.tmp117 import Tmp117
@@ -155,6 +156,7 @@ def _play(heap: str, seconds: int, cycle: Cycle, closed: bool = False) -> None:
     with tempfile.TemporaryDirectory() as folder:
         tree, chip, flash = (Path(folder) / name for name in ("tree", "chip", "flash"))
         compile_tree(ROOT / "device", tree, boards.load("VIRTUAL"))
+        pack(tree)
         for source in CHIP.rglob("*.py"):
             name = source.relative_to(CHIP)
             compile_file(source, (chip / name).with_suffix(".mpy"), name.stem, 3)

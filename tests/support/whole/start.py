@@ -26,10 +26,15 @@ class Flash:
 
 
 def provision():
+    import pack  # noqa: F401
     from sealband import store
     from sealband.chain import Chain
 
     Chain.create(store.open_board(), b"\x70\xb3\xd5\xff\xfe\x00\x12\x34", bytes(range(32)), 60000000)
+    # the board starts without them
+    vfs.umount("/m")
+    sys.path.remove("/m")
+    del sys.modules["pack"]
 
 
 def main():
