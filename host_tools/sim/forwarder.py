@@ -45,7 +45,7 @@ TOO_EARLY_S = 512.0  # virtual: the reference forwarder takes up to four beacon 
 WRAP_US = 1 << 32
 LOWEST_HZ, HIGHEST_HZ = 863_000_000, 870_000_000
 HIGHEST_DBM = 27
-CHANNELS_HZ = tuple(1000 * khz for khz in radio.EU868_CHANNELS_KHZ)
+CHANNELS_HZ = tuple(1000 * khz for khz in radio.region("EU868")[0])
 _TOKENS_MAX = 64
 
 

@@ -34,7 +34,7 @@ def time_on_air_ms(frame_len, sf, bandwidth_khz, coding_rate, preamble_len):
 
 
 class Airtime:
-    # `permille`: the duty cycle of each sub-band, by its number
+    # `permille`: the duty cycle of each sub-band, by its number; 0: none, then this only counts
     def __init__(self, store, uptime, permille):
         self._store = store
         self._uptime = uptime  # a function: monotonic seconds, also through deep sleep
@@ -91,6 +91,8 @@ class Airtime:
     # How long until so much may be sent: 0 now, None never.
     def wait_ms(self, airtime_ms, band=0):
         budget = self._budget_ms[band] - airtime_ms
+        if not self._budget_ms[band]:
+            return 0
         if budget < 0:
             return None
         used = self.used_ms(band)
@@ -109,7 +111,8 @@ class Airtime:
         if self.wait_ms(airtime_ms, band) != 0:
             return False
         used = self.used_ms(band) + airtime_ms
-        if used > self._reserved[band] or used + 4 * _STEP_MS < self._reserved[band]:
+        left = self._reserved[band] - used
+        if self._budget_ms[band] and not 0 <= left <= 4 * _STEP_MS:
             before = self._reserved[band]
             self._reserved[band] = used + _STEP_MS
             try:
@@ -119,6 +122,12 @@ class Airtime:
                 return False
         self._put(band, airtime_ms)
         return True
+
+    # What was taken out just now, and not sent. Of a minute ago already: it stays.
+    def give_back(self, airtime_ms, band=0):
+        spent = self._spent[band]
+        at = self._minute % _BUCKETS
+        spent[at] = max(0, spent[at] - airtime_ms)
 
     # for deep sleep
     def suspend(self):

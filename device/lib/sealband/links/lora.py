@@ -1,61 +1,38 @@
-# LoRa over micropython-lib's `lora` drivers, EU868: one frame on one of three channels, then one receive window on the
-# same channel and data rate with inverted IQ. The duty cycle is the ledger's; what to send and when, the node's.
+# LoRa over micropython-lib's `lora` drivers: one frame on one of the region's channels, then one receive window with
+# inverted IQ where the answer is to come. The duty cycle is the ledger's; what to send and when, the node's.
 #
 # Nothing here blocks: the driver is started and polled, so that sensors are read during a transmission of 2.5 s. The
 # driver tells the end of a transmission by its interrupt's time, and the window is aligned to that.
 # The driver takes frequencies in kHz. Data rates: WIRE (LoRa) in sealwire/README.md.
+import sys
 import time
 
 from micropython import const
 
+from sealband.links import rate
 from sealband.links.airtime import Airtime, time_on_air_ms
 from sealband.links.base import Link, LinkError
 from sealwire import radio
 
-_LATE_MS = const(1000)  # a transmission that takes so much longer than computed has failed
 _MARGIN_MS = const(100)  # the receiver is on before and after the window, for the crystal's and our own delays
+_LATE_MS = const(1000)  # a transmission that takes so much longer than computed has failed
 _POLL_MS = const(20)
+_CHANNELS_TRIED = const(3)  # where others speak on them
+_PACKET_SYMBOLS = const(320)  # more than those of the longest downlink, at any rate
 _HEADER_SYMBOLS = const(17)  # sync word, start of frame and explicit header, rounded up (SX1261/2 datasheet 6.1.4)
-
-# constructor arguments of the drivers that are pins, by the names of board.RADIO
-_PINS = ("busy", "dio0", "dio1", "reset")
-
-
-_BASE = {
-    "freq_khz": radio.EU868_CHANNELS_KHZ[0],
-    "sf": 7,
-    "bw": str(radio.EU868_BANDWIDTH_KHZ),
-    "coding_rate": radio.CODING_RATE,
-    "preamble_len": radio.PREAMBLE_LEN,
-    "output_power": radio.EU868_POWER_DBM,
-    "syncword": radio.SYNC_WORD,
-    "crc_en": True,
-    "invert_iq_rx": True,
-    "invert_iq_tx": False,
-}
+_BAND_M_KHZ = const(868000)  # ETSI EN 300 220-2: here sub-band M begins; below is L
+# 47 CFR 15.247 (a)(1)(i): at most 400 ms on a channel in so long. Which channels were used before a start is not known
+_OCCUPANCY_MS = const(20000)
 
 
-# The driver's modem for board.RADIO; imported here, so that an application without LoRa needs no driver.
-def modem(board):
-    import lora
-    from machine import SPI, Pin
+# Nothing of the driver is there in an application without LoRa, and nothing of its setting up after that.
+def _modem(board):
+    from sealband.links import transceiver
 
-    board.power()
-    parts = board.RADIO
-    spi = SPI(
-        parts["spi"],
-        baudrate=parts["baudrate_hz"],
-        sck=Pin(parts["sck"]),
-        mosi=Pin(parts["mosi"]),
-        miso=Pin(parts["miso"]),
-    )
-    more = {name: Pin(parts[name]) for name in _PINS if name in parts}
-    if parts["chip"] in ("SX1261", "SX1262"):
-        more["dio2_rf_sw"] = parts["dio2_rf_sw"]
-        if "dio3_tcxo_mv" in parts:
-            more["dio3_tcxo_millivolts"] = parts["dio3_tcxo_mv"]
-            more["dio3_tcxo_start_time_us"] = 5000
-    return getattr(lora, parts["chip"])(spi, Pin(parts["cs"]), lora_cfg=_BASE, **more)
+    made = transceiver.modem(board)
+    del sys.modules["sealband.links.transceiver"]
+    delattr(sys.modules["sealband.links"], "transceiver")
+    return made
 
 
 class LoRa(Link):
@@ -63,42 +40,75 @@ class LoRa(Link):
     frame_max = radio.EU868_FRAME_MAX[7]
 
     # `make` and `ticks_ms` are for tests: the modem of a board, and the clock that its driver tells times by
-    def __init__(self, board, make=modem, ticks_ms=time.ticks_ms, grade=1):
-        if board.RADIO is None or board.RADIO["region"] != "EU868":
-            raise LinkError("the board has no radio for EU868")
+    def __init__(self, board, make=_modem, ticks_ms=time.ticks_ms, grade=1):
+        parts = board.RADIO
+        table = parts and radio.region(parts["region"])
+        if not table:
+            raise LinkError("the board has no radio for a region")
         self.grade = grade
         self._board = board
-        self._margin_ms = board.RADIO.get("rx_margin_ms", _MARGIN_MS)
+        self._parts = parts
+        self._channels, self._permille, self._dwell_ms, self._limit_dbm, self._longest = table
+        self._channels = parts.get("channels_khz", self._channels)
+        self._margin_ms = parts.get("rx_margin_ms", _MARGIN_MS)
         self._make = make
         self._ticks_ms = ticks_ms
         self._modem = None
         self._ledger = None
-        self._channel = 0
+        self._settings = self._rate = None
+        self._khz = 0  # of the last frame
         self._sf = 7
-        self._now_sf = 7  # of the last frame
-        self._power_dbm = radio.EU868_POWER_DBM
         self._ended = None  # ticks_ms of the end of the last transmission
         self.rssi = None  # of the last frame heard
         self.errors = 0
 
     def open(self, store, clock, settings, random):
         if self._ledger is None:
-            self._ledger = Airtime(store, clock.uptime, (radio.EU868_DUTY_PERMILLE,))
-        # a fleet that wakes together does not meet on one channel
-        self._channel = random(len(radio.EU868_CHANNELS_KHZ))
-        self._random = random
-        self.configure(settings)
+            self._store = store
+            self._clock = clock
+            self._random = random
+            # EU868's channels lie in two sub-bands, if the board has more than the usual
+            bands = 2 if self._permille and min(self._channels) < _BAND_M_KHZ else 1
+            self._ledger = Airtime(store, clock.uptime, (self._permille,) * bands)
+            self._bands = bands
+            self._order = bytearray(range(len(self._channels)))  # the longest unused channels first
+            self.configure(settings)
+            kept = store.rtc_take("lora")
+            if kept and len(kept) == 5 + len(self._order) and self._adaptive:
+                self._rate = list(kept[:5])
+                self._order = bytearray(kept[5:])
+                self._changed()
         try:
             self._modem = self._make(self._board)
         except Exception as error:
             # the driver, the bus or the board's power supply, each with its own errors
             raise LinkError("no radio: %r" % error)
 
-    # holds from the next frame on
+    # Holds from the next frame on. The set data rate is where adaptation begins.
     def configure(self, settings):
-        self._sf = settings.spreading_factor
-        self._power_dbm = settings.power_dbm
-        self.frame_max = radio.EU868_FRAME_MAX[self._sf]
+        self._adaptive = getattr(settings, "adaptive_rate", 1)
+        self._power_dbm = min(settings.power_dbm, self._limit_dbm)
+        chosen = (settings.spreading_factor, self._power_dbm, self._adaptive)
+        if chosen != self._settings:
+            self._settings = chosen
+            self._rate = rate.begin(min(chosen[0], max(self._longest)), self._power_dbm)
+            self._changed()
+
+    def _changed(self):
+        # a frame of 51 bytes goes at a faster rate where this one does not carry it
+        self.frame_max = max(51, self._longest[self._rate[0]])
+
+    def margin(self, db):
+        # of the rate that the frame went out at; what it would be at the rate that is adapted
+        self._adapt(db + (self._rate[0] - self._sf) * 5 // 2)
+
+    def silent(self):
+        self._adapt(None)
+
+    def _adapt(self, db):
+        if self._adaptive:
+            rate.adapt(self._rate, db, max(self._longest), self._power_dbm)
+            self._changed()
 
     # The driver failed. Put the chip to sleep if it still obeys, and set it up anew for the next frame: it may have
     # lost its power, and a driver that failed while receiving refuses all settings from then on.
@@ -111,48 +121,80 @@ class LoRa(Link):
         except Exception:
             pass  # counted already
 
-    # The data rate for a frame: the set one, or, for one that was sealed for a faster one, the slowest that carries it.
-    def _rate(self, frame_len):
-        sf = self._sf
-        while sf > 7 and frame_len > radio.EU868_FRAME_MAX[sf]:
+    # Spreading factor for a frame and its time on the air: the present one, or, for a frame that was sealed for a
+    # faster one, the slowest that carries it; None if none does.
+    def _plan(self, frame_len):
+        sf = self._rate[0]
+        while frame_len > self._longest[sf]:
             sf -= 1
-        return sf
+            if sf < 7:
+                return None, 0
+        return sf, time_on_air_ms(frame_len, sf, 125, radio.CODING_RATE, radio.PREAMBLE_LEN)
 
-    def _airtime_ms(self, frame_len):
-        return time_on_air_ms(
-            frame_len, self._rate(frame_len), radio.EU868_BANDWIDTH_KHZ, radio.CODING_RATE, radio.PREAMBLE_LEN
-        )
-
+    # until one of the sub-bands has so much left
     def wait_ms(self, frame_len):
-        if frame_len > radio.EU868_FRAME_MAX[7]:
+        sf, airtime_ms = self._plan(frame_len)
+        if sf is None:
             return None
-        return self._ledger.wait_ms(self._airtime_ms(frame_len))
+        wait_ms = self._ledger.wait_ms(airtime_ms)
+        if self._bands > 1:
+            wait_ms = min(wait_ms, self._ledger.wait_ms(airtime_ms, 1))
+        if self._dwell_ms and len(self._channels) >= 8:
+            wait_ms = max(wait_ms, _OCCUPANCY_MS - self._clock.uptime() * 1000)
+        return wait_ms
+
+    def energy_mj(self, frame_len):
+        airtime_ms = self._plan(frame_len)[1]
+        window_ms = 2 * self._margin_ms + airtime_ms // 2
+        return (airtime_ms * self._parts.get("tx_mw", 300) + window_ms * self._parts.get("rx_mw", 20)) // 1000
+
+    # One of the channels that were not used for the longest time, by chance, so that nobody knows the next one: one
+    # that is jammed or taken costs its share of the frames, not all. None: no sub-band has so much left.
+    def _hop(self, airtime_ms):
+        order = self._order
+        first = self._random((len(order) + 1) // 2)
+        for i in range(len(order)):
+            at = (first + i) % len(order)
+            khz = self._channels[order[at]]
+            band = 1 if self._bands > 1 and khz < _BAND_M_KHZ else 0
+            # taken out of the budget before the first symbol, and not given back if the driver fails half way
+            if self._ledger.spend(airtime_ms, band):
+                order[at:] = order[at + 1 :] + order[at : at + 1]
+                return khz
 
     def send(self, frame):
         self._ended = None
-        if len(frame) > radio.EU868_FRAME_MAX[7]:
+        self._sf, airtime_ms = self._plan(len(frame))
+        if self._sf is None:
+            self._sf = 7
             return False
-        self._now_sf = self._rate(len(frame))
-        # another channel each time: one that is jammed or taken costs a third of the frames, not all
-        self._channel = (self._channel + 1 + self._random(2)) % len(radio.EU868_CHANNELS_KHZ)
+        ended = None
         # whatever the driver raises, it must not end the node's work
         try:
             if self._modem is None:
                 self._modem = self._make(self._board)
-            self._modem.configure(
-                {
-                    "sf": self._now_sf,
-                    "freq_khz": radio.EU868_CHANNELS_KHZ[self._channel],
-                    "output_power": self._power_dbm,
-                }
-            )
-            driver_ms = (self._modem.get_time_on_air_us(len(frame)) + 999) // 1000
-            # taken out of the budget before the first symbol, and not given back if the driver fails half way
-            if not self._ledger.spend(max(driver_ms, self._airtime_ms(len(frame)))):
+            modem = self._modem
+            clear = False
+            for _ in range(_CHANNELS_TRIED):
+                self._khz = self._hop(airtime_ms)
+                if self._khz is None:
+                    return False
+                modem.configure({"sf": self._sf, "freq_khz": self._khz, "bw": "125", "output_power": self._rate[1]})
+                level_dbm = self._parts.get("lbt_dbm")
+                if level_dbm is None:
+                    break
+                from sealband.links import sense
+
+                clear = yield from sense.clear(modem, level_dbm)
+                if clear:
+                    break
+                self._ledger.give_back(airtime_ms)
+            else:
+                modem.sleep()
                 return False
-            self._modem.prepare_send(frame)
-            self._modem.start_send()
-            ended = yield from self._poll(self._modem.poll_send, driver_ms, _LATE_MS)
+            modem.prepare_send(frame)
+            modem.start_send()
+            ended = yield from self._poll(modem.poll_send, airtime_ms, _LATE_MS)
         except Exception:
             ended = None
         # True: still sending after its time; False: the chip was reset meanwhile, and sent perhaps a part
@@ -176,24 +218,28 @@ class LoRa(Link):
         if self._ended is None:
             return []
         opens = time.ticks_add(self._ended, radio.RX1_DELAY_MS - self._margin_ms)
-        self._ended = None
-        while True:
-            left_ms = time.ticks_diff(opens, self._ticks_ms())
-            if left_ms <= 0:
-                break
-            yield left_ms
-        symbol_us = (1 << self._now_sf) * 1000 // radio.EU868_BANDWIDTH_KHZ
+        self._ended = packet = None
+        modem = self._modem
+        khz, sf, bw_khz = radio.downlink(self._parts["region"], self._khz, self._sf, 125)
+        symbol_us = (1 << sf) * 1000 // bw_khz
         symbols = radio.PREAMBLE_LEN + radio.RX_WINDOW_SYMBOLS + _HEADER_SYMBOLS
-        # it ends when it should, also if it begins late
-        window_ms = 2 * self._margin_ms + symbols * symbol_us // 1000 + 1 + left_ms
-        packet = None
+        window_ms = 2 * self._margin_ms + symbols * symbol_us // 1000 + 1
         try:
+            if bw_khz != 125:
+                modem.configure({"freq_khz": khz, "bw": str(bw_khz)})
+            while True:
+                left_ms = time.ticks_diff(opens, self._ticks_ms())
+                if left_ms <= 0:
+                    break
+                yield left_ms
+            # it ends when it should, also if it begins late
+            window_ms += left_ms
             if window_ms > 0:
-                self._modem.start_recv(window_ms)
+                modem.start_recv(window_ms)
                 # a packet whose header came in time may last as long as the longest
-                longest_ms = self._airtime_ms(radio.EU868_FRAME_MAX[7])
-                packet = yield from self._poll(self._modem.poll_recv, _POLL_MS, window_ms + longest_ms)
-            self._modem.sleep()
+                longest_ms = _PACKET_SYMBOLS * symbol_us // 1000
+                packet = yield from self._poll(modem.poll_recv, _POLL_MS, window_ms + longest_ms)
+            modem.sleep()
         except Exception:
             self._fault()
         if packet is True or not packet:
@@ -207,3 +253,4 @@ class LoRa(Link):
     def suspend(self):
         if self._ledger:
             self._ledger.suspend()
+            self._store.rtc_put("lora", bytes(self._rate) + self._order)

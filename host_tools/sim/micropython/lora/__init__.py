@@ -196,6 +196,11 @@ class BaseModem:
 
     # the rest
 
+    def calibrate_image(self):
+        pass
+
+    calibrate = calibrate_image
+
     def standby(self):
         _call(b"Y")
         self._rx = False
@@ -242,6 +247,8 @@ class SX1276(BaseModem):
         super().__init__(lora_cfg, ant_sw)
 
     def configure(self, lora_cfg):
+        if lora_cfg.get("tx_ant", "RFO").upper() not in ("RFO", "PA_BOOST"):
+            raise ConfigError("tx_ant")
         if lora_cfg.get("sf") == 6 and not lora_cfg.get("implicit_header", self._implicit_header):
             raise ConfigError("SF6 requires implicit_header mode")
         super().configure(lora_cfg)

@@ -23,6 +23,9 @@ class SX1262:
         per_symbol = 4 * (self._settings["sf"] - (2 if symbol_us >= 16000 else 0))
         return symbol_us * (17 + 4 * (16 + -(-bits // per_symbol) * 5)) // 4
 
+    def calibrate_image(self):
+        pass
+
     def prepare_send(self, packet):
         self._packet = packet
 
