@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from boards import regions
 from boards.chips import Pins
 from boards.table import Table
 
-REGIONS = frozenset({"EU868"})
 # what micropython-lib's drivers need beside the SPI bus
 RADIO_PINS: Mapping[str, tuple[str, ...]] = {
     "SX1261": ("cs", "busy", "dio1", "reset"),
@@ -18,6 +18,12 @@ RADIO_PINS: Mapping[str, tuple[str, ...]] = {
     "SX1277": ("cs", "dio0", "dio1", "reset"),
     "SX1278": ("cs", "dio0", "dio1", "reset"),
     "SX1279": ("cs", "dio0", "dio1", "reset"),
+}
+# at 14 dBm and while receiving, of 3.3 V: SX1261/2 datasheet rev 2.1 tables 3-3 to 3-5 (SX1262: 90 mA, 4.6 mA);
+# SX1276 datasheet rev 7 table 6 (PA_BOOST: 87 mA, for 17 dBm; 12 mA)
+POWER_MW: Mapping[str, Mapping[str, int]] = {
+    "SX126": {"tx_mw": 300, "rx_mw": 16},
+    "SX127": {"tx_mw": 290, "rx_mw": 40},
 }
 # what our driver switches for the radio, and all outputs that a part may be fed from
 PMU_RADIO_RAILS: Mapping[str, frozenset[str]] = {"AXP2101": frozenset({"ALDO1", "ALDO2", "ALDO3", "ALDO4"})}
@@ -47,6 +53,8 @@ class Radio:
     """A LoRa transceiver on SPI. Pins are GPIO numbers; those that the chip has not are None.
 
     `rx_margin_ms`: how much sooner and longer than needed it listens, where timing is worse than a crystal's.
+    `channels_khz`: where the region's own channels are not what the gateways hear. `lbt_dbm`: listen before talk, up to
+    this level. `tx_mw`, `rx_mw`: what it takes when it sends with 14 dBm and when it listens.
     """
 
     chip: str
@@ -64,6 +72,10 @@ class Radio:
     dio2_rf_sw: bool = False
     dio3_tcxo_mv: int | None = None
     rx_margin_ms: int | None = None
+    channels_khz: tuple[int, ...] | None = None
+    lbt_dbm: int | None = None
+    tx_mw: int = 300
+    rx_mw: int = 20
 
 
 @dataclass(frozen=True)
@@ -177,9 +189,10 @@ def radio(table: Table, pins: Pins) -> Radio:
     """Section [radio]."""
     chip = table.choice("chip", frozenset(RADIO_PINS))
     needed = RADIO_PINS[chip]
+    region = table.choice("region", regions.REGIONS)
     section = Radio(
         chip=chip,
-        region=table.choice("region", REGIONS),
+        region=region,
         spi=table.integer("spi", 1, 2),
         sck=pins.output(table, "sck"),
         mosi=pins.output(table, "mosi"),
@@ -194,6 +207,9 @@ def radio(table: Table, pins: Pins) -> Radio:
         # SX1262 datasheet 13.3.6: 1.6 V to 3.3 V; absent: a plain crystal
         dio3_tcxo_mv=table.optional_integer("dio3_tcxo_mv", 1600, 3300) if "busy" in needed else None,
         rx_margin_ms=table.optional_integer("rx_margin_ms", 0, 3000),
+        channels_khz=regions.channels(table, region),
+        lbt_dbm=table.optional_integer("lbt_dbm", -110, -50),
+        **POWER_MW[chip[:5]],
     )
     table.end()
     return section

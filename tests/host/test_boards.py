@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import boards
-from boards import chips, partitions, sections
+from boards import chips, partitions, regions, sections
+from boards.table import Table
 from host_tools.release.room import room
 from host_tools.sim.parts import max30102, tmp117
 from provisioning.station.firmware import Cache, FirmwareMissing
@@ -280,6 +281,19 @@ def test_every_radio_setting_reaches_the_device_by_the_drivers_names() -> None:
     assert {"cs", "busy", "dio1", "reset", "dio2_rf_sw", "dio3_tcxo_mv"} <= set(vars(radio))
 
 
+def test_a_sub_band_is_eight_channels_of_the_region() -> None:
+    for region, first in (("US915", 903_900), ("AU915", 916_800)):
+        # RP002, chapters on US902-928 and AU915-928: 64 channels of 200 kHz; sub-band 2 is what most gateways hear
+        channels = regions.channels(Table({"sub_band": 2}, "board"), region)
+        assert channels == tuple(range(first, first + 1600, 200))
+        assert regions.channels(Table({}, "board"), region) is None
+
+
+def test_further_channels_reach_the_device() -> None:
+    channels = [867_100, 867_300, 867_500, 867_700, 867_900, 868_100, 868_300, 868_500]
+    assert regions.channels(Table({"channels_khz": channels}, "board"), "EU868") == tuple(channels)
+
+
 def test_unknown_board_is_refused_and_cannot_leave_the_folder() -> None:
     for name in ("NONE", "", "virtual", "../VIRTUAL", "VIRTUAL/../VIRTUAL", "/etc", "A" * 100):
         with pytest.raises(boards.BoardError, match=r"there are: .*LILYGO_T_BEAM, .*VIRTUAL"):
@@ -297,6 +311,15 @@ def test_unknown_board_is_refused_and_cannot_leave_the_folder() -> None:
         ('chip = "esp32"', 'chip = "esp8266"', "chip: 'esp8266' is none of"),
         ('chip = "SX1262"', 'chip = "SX9999"', "chip: 'SX9999' is none of"),
         ('region = "EU868"', 'region = "MARS"', "region: 'MARS' is none of"),
+        ('region = "EU868"', 'region = "EU868"\nchannels_khz = [868700]', "868700 is not within a band of EU868"),
+        ('region = "EU868"', 'region = "EU868"\nchannels_khz = [868000]', "868000 is not within a band of EU868"),
+        ('region = "EU868"', 'region = "EU868"\nchannels_khz = []', "1 to 16 channels"),
+        ('region = "EU868"', 'region = "EU868"\nchannels_khz = [868300, 868100]', "must be in rising order"),
+        ('region = "EU868"', 'region = "EU868"\nsub_band = 2', "sub_band: unknown key"),
+        ('region = "EU868"', 'region = "US915"\nsub_band = 9', "sub_band: 9 is no integer from 1 to 8"),
+        ('region = "EU868"', 'region = "US915"\nchannels_khz = [902300]', "channels_khz: unknown key"),
+        ('region = "EU868"', 'region = "IN865"\nchannels_khz = [867100]', "867100 is not within a band of IN865"),
+        ('region = "EU868"', 'region = "AS923"\nlbt_dbm = 80', "lbt_dbm: 80 is no integer"),
         ("sck = 5", "sck = true", "sck: True is no integer"),
         ("sck = 5", "sck = 5.0", "sck: 5.0 is no integer"),
         ("sck = 5", "sck = 6", "esp32 has no GPIO 6 to spare"),
