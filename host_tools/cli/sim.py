@@ -28,7 +28,10 @@ from host_tools.sim.wearer import Wearer
 
 
 class _Sim(LazyGroup):
-    parts = {"ether": "The radio medium, and simulated gateways on it."}
+    parts = {
+        "ether": "The radio medium, and simulated gateways on it.",
+        "modem": "A simulated cellular modem on a serial port.",
+    }
 
 
 class Mac(click.ParamType):  # type: ignore[type-arg]
