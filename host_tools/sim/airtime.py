@@ -129,6 +129,7 @@ class Ledger:
 
     total_s: float = 0.0
     busiest_hour_s: float = 0.0
+    last_hour_s: float = 0.0  # of the hour that ended with the last transmission
     packets: int = 0
     entered: int = 0  # packets begun or planned; `packets` have ended
     _recent: deque[tuple[float, float]] = field(default_factory=deque)
@@ -142,5 +143,5 @@ class Ledger:
         opened = end - HOUR_S
         while self._recent[0][1] <= opened:
             self._recent.popleft()
-        used = sum(e - max(s, opened) for s, e in self._recent)
-        self.busiest_hour_s = max(self.busiest_hour_s, used)
+        self.last_hour_s = sum(e - max(s, opened) for s, e in self._recent)
+        self.busiest_hour_s = max(self.busiest_hour_s, self.last_hour_s)

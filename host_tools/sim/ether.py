@@ -31,6 +31,7 @@ from host_tools.sim.airtime import RadioError, RadioParams
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether_client import RECEIVE_MAX_S, EtherClient, EtherError, TxReport
 from host_tools.sim.medium import KEEP_S, Medium, Reception, Transmission, TransmitRefused, Window, tuned
+from host_tools.sim.rules import Rules
 
 __all__ = ["Ether", "EtherClient", "EtherError", "RadioParams", "Reception", "Transmission", "TxReport"]
 
@@ -71,8 +72,9 @@ class Ether:
         loss: chance that a receiver misses a packet, 0 to 1.
         delay_s: virtual seconds from sending to arriving.
         slack_s: real seconds that a request may take to arrive.
-        medium: for other settings of the medium; `seed`, `loss` and `delay_s` are then its own.
+        medium: for other settings of the medium; `seed`, `loss`, `delay_s` and `region` are then its own.
         host: a loopback address.
+        region: whose rules every packet is held against; what breaks them is in `statistics`. None: nothing is.
 
     Attributes:
         address: (host, port) while it serves.
@@ -89,11 +91,12 @@ class Ether:
         slack_s: float = 0.1,
         medium: Medium | None = None,
         host: str = "127.0.0.1",
+        region: str | None = None,
     ) -> None:
         self.clock = clock
         self.slack_s = slack_s
         self.host = host
-        self.medium = medium or Medium(seed, loss, delay_s)
+        self.medium = medium or Medium(seed, loss, delay_s, rules=Rules(region) if region else None)
         self.address: tuple[str, int] | None = None
         self.on_transmission: list[Callable[[Transmission], None]] = []
         self.transmissions: deque[Transmission] = deque(maxlen=HISTORY_MAX)
@@ -135,7 +138,10 @@ class Ether:
         self._thread = self.address = None
 
     def statistics(self) -> dict[str, Any]:
-        """Counts since the start, and each sender's airtime as a regulator would see it, virtual seconds."""
+        """Counts since the start, and each sender's airtime as a regulator would see it, virtual seconds.
+
+        With a region also what broke its rules ("rules", as `Rules.to_json` has it).
+        """
         with self._lock:
             medium = self.medium
             medium.settle(self.clock.now())
@@ -144,6 +150,7 @@ class Ether:
                 "delivered": medium.delivered,
                 "lost": dict(medium.lost),
                 "refused": dict(self._refused),
+                **({} if medium.rules is None else {"rules": medium.rules.to_json()}),
                 "senders": {
                     name: {
                         "packets": ledger.packets,

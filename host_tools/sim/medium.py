@@ -15,10 +15,11 @@ the header, as the SX126x's does (datasheet section 13.1.5).
 import math
 import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from host_tools.sim.airtime import DEMODULATION_FLOOR_DB, PACKET_MAX, Ledger, RadioError, RadioParams, airtime_s
+from host_tools.sim.rules import LBT_S, Rules
 
 CAPTURE_DB = 6.0
 LOCK_SYMBOLS = 5  # of the preamble; SX1261/2 datasheet section 6.1.1.1
@@ -88,6 +89,7 @@ class Medium:
         default_path_loss_db: 110 dB is about 1 km in a town.
         fading_db: standard deviation.
         noise_figure_db: of every receiver.
+        rules: what every packet is held against, once it has ended; None: nothing.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Medium:
         default_path_loss_db: float = 110.0,
         fading_db: float = 1.0,
         noise_figure_db: float = 6.0,
+        rules: Rules | None = None,
     ) -> None:
         if not 0.0 <= loss <= 1.0 or not 0.0 <= delay_s <= 60.0:
             raise RadioError("loss must be from 0 to 1 and delay_s from 0 to 60")
@@ -109,6 +112,7 @@ class Medium:
         self.default_path_loss_db = default_path_loss_db
         self.fading_db = fading_db
         self.noise_figure_db = noise_figure_db
+        self.rules = rules
         self.ledgers: dict[str, Ledger] = {}
         self.delivered = 0
         self.lost = dict.fromkeys(LOSSES, 0)
@@ -148,8 +152,35 @@ class Medium:
             self._unsettled = [t for t in self._unsettled if t.end > now]
             for transmission in sorted(ended, key=lambda t: t.end):
                 self.ledgers[transmission.sender].note(transmission.start, transmission.end)
+                if self.rules is not None:
+                    self._hold_against_rules(self.rules, transmission)
         if self._air and self._air[0].end < now - KEEP_S:
             self._air = deque(t for t in self._air if t.end >= now - KEEP_S)
+
+    def _hold_against_rules(self, rules: Rules, sent: Transmission) -> None:
+        level = -math.inf
+        if rules.lbt_dbm is not None:
+            level = self.level_dbm(sent.sender, sent.params.frequency_hz, sent.start - LBT_S)
+        rules.check(sent.sender, len(sent.packet), sent.params, (sent.start, sent.end), level)
+
+    def level_dbm(self, receiver: str, frequency_hz: int, at: float) -> float:
+        """The strongest that a receiver has on a channel of 125 kHz at that time, its own noise at least."""
+        noise = -174 + 10 * math.log10(125_000) + self.noise_figure_db
+        return max((self._rssi(receiver, t) for t in self._on_channel(receiver, frequency_hz, at)), default=noise)
+
+    def active(self, receiver: str, params: RadioParams, at: float) -> bool:
+        """Whether a receiver finds LoRa symbols on its channel at that time, as CAD does."""
+        noise = -174 + 10 * math.log10(params.bw_hz) + self.noise_figure_db + DEMODULATION_FLOOR_DB[params.sf]
+        return any(
+            interferes(params, t.params) and self._rssi(receiver, t) >= noise
+            for t in self._on_channel(receiver, params.frequency_hz, at)
+        )
+
+    def _on_channel(self, receiver: str, frequency_hz: int, at: float) -> Iterator[Transmission]:
+        for t in self._air:
+            near = 2 * abs(t.params.frequency_hz - frequency_hz) < t.params.bw_hz + 125_000
+            if near and t.sender != receiver and t.start + self.delay_s <= at < t.end + self.delay_s:
+                yield t
 
     def arrival(self, transmission: Transmission) -> float:
         """When its last symbol reaches every receiver."""

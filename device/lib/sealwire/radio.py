@@ -29,9 +29,9 @@ def region(name):
     # ETSI EN 300 220-2 V3.2.1 annex B, bands L (865 to 868 MHz) and M (868.0 to 868.6 MHz): 1 %, 25 mW
     if name == "EU868":
         return (868100, 868300, 868500), EU868_DUTY_PERMILLE, 0, EU868_POWER_DBM, EU868_FRAME_MAX
-    # G.S.R. 564(E) of 2005: no duty cycle. Hz do not matter: half a kHz is a 250th of the bandwidth
+    # G.S.R. 564(E) of 2005: no duty cycle. The first two are 0.5 kHz higher than RP002's, a 250th of the bandwidth
     if name == "IN865":
-        return (865062, 865402, 865985), 0, 0, 27, EU868_FRAME_MAX
+        return (865063, 865403, 865985), 0, 0, 27, EU868_FRAME_MAX
     # what lasts 400 ms at most: MACPayload plus MHDR and MIC of RP002's tables for that dwell time
     frame_max = {10: 24, 9: 66, 8: 138, 7: 222}
     if name == "AS923":
