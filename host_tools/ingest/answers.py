@@ -1,37 +1,67 @@
-"""What the frames of one batch are answered with: a sync, or a command in its place. Runs in the batch's transaction.
+"""What the frames of a batch are answered with: a sync, or a command in its place.
 
-One answer for each device and epoch, by the gateway that heard the last transmission best. A device drops a frame that
-was answered three times without being acknowledged, and needs syncs for its clock and its epochs; so a command answers
+One answer for each device, epoch and link. Over LoRa it waits `COPIES_S` for what other gateways tell of the same
+transmission, to this worker or to another, and goes by the gateway that heard it best; see `ways`. Who waits has taken
+the answer on itself in the batch's own transaction, so that no other worker gives it too; the answer itself, with its
+downlink counter, is a transaction of its own. A worker that dies in between costs the device one repetition.
+
+A device drops a frame that was answered three times without being acknowledged, and needs syncs for its clock and its
+epochs; so a command answers
 
 - only a frame that is new, and so no frame more than once;
 - only where the answer before was a sync, and one within the last hour or after the command was queued;
 - in the device's newest epoch, and never a hello.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from host_tools.gateway.envelope import Downlink, Route, downlink_topic
-from host_tools.ingest import commands, plaintexts, store, sync
+from host_tools.gateway.envelope import downlink_topic
+from host_tools.ingest import commands, plaintexts, store, sync, ways
 from host_tools.ingest.arrivals import Genuine
 from host_tools.ingest.chains import Chains
-from host_tools.ingest.models import Command
+from host_tools.ingest.decode import Receipt
+from host_tools.ingest.models import Command, Frame
 from host_tools.ingest.observer import Ended
 from host_tools.ingest.unseal import seal_downlink
+from host_tools.ingest.ways import COPY_S, RX1_DELAY_S, SEND_AHEAD_S, Way
 from sealwire.messages import REKEY
-from sealwire.radio import EU868_POWER_DBM, RX1_DELAY_MS
 
-RX1_DELAY_S = RX1_DELAY_MS / 1000
-# what bridge and gateway still need before the window opens
-SEND_AHEAD_S = 0.2
+# other gateways' copies come within that, unless their way to the broker is a bad one; the window is 5 s after
+COPIES_S = 0.2
 # A frame that is stored already is answered again, so that a device which missed the answer can let go of it, but not
 # sooner than its window is over: what comes before is another gateway's copy, another worker's, or a flood of replays.
 ANSWER_AGAIN_S = RX1_DELAY_S - 1
-COPY_S = 2.0  # how far apart two gateways may tell of one transmission
 
 
 def device_downlink_topic(eui: bytes) -> str:
     """Where a device that speaks MQTT itself listens."""
     return f"sb/v1/d/{eui.hex()}/down"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A device waits for an answer.
+
+    Attributes:
+        target: the last frame that it sent in that epoch over that link.
+        begun: something new was among what it sent.
+        able: the answer may be a command.
+        due: when to give it, Unix seconds.
+        since: when it began to wait, monotonic seconds: a clock that stands or was put back must not hold it up.
+    """
+
+    target: Genuine
+    begun: bool
+    able: bool
+    due: float
+    since: float
+
+    @property
+    def key(self) -> tuple[int, int, str]:
+        """There is one answer for each of these."""
+        return self.target.row.device, self.target.row.epoch, self.target.row.link
 
 
 class Answers:
@@ -42,6 +72,7 @@ class Answers:
         queue: the commands.
         clock: Unix seconds.
         newest_release: newest release sequence of a model, for the sync.
+        copies_s: how long an answer over LoRa waits for other gateways' copies; 0: for the rest of its batch only.
     """
 
     def __init__(
@@ -50,72 +81,134 @@ class Answers:
         queue: commands.Commands,
         clock: Callable[[], float],
         newest_release: Callable[[str], int],
+        copies_s: float = 0.0,
     ) -> None:
         self._chains = chains
         self._queue = queue
         self._clock = clock
         self._newest_release = newest_release
+        self._copies_s = copies_s
+        self._waiting: dict[tuple[int, int, str], Asked] = {}
+        self._taken: list[Asked] = []
 
     def give(self, genuine: Sequence[Genuine], new: set[store.Number]) -> "Given":
-        """Seal the answers to a batch.
+        """Seal the answers to a batch that need not wait; in the batch's transaction.
 
         Args:
             genuine: its frames that opened.
             new: the numbers of those that were not stored before.
         """
+        now = self._clock()
+        self._taken = []
+        asked = self._asked(genuine, new, now)
+        store.note_promised({one.target.row.device: one.target.row.link for one in asked}, int(now * 1000))
+        self._taken = [one for one in asked if one.due > now]
+        return self._answer([one for one in asked if one.due <= now])
+
+    def committed(self) -> None:
+        """The transaction of `give` was: what it took on itself is remembered."""
+        for one in self._taken:
+            earlier = self._waiting.get(one.key)
+            self._waiting[one.key] = one if earlier is None else _later(earlier, one)
+        self._taken = []
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for other gateways' copies."""
+        return len(self._waiting)
+
+    def due(self) -> list[Asked]:
+        """The answers that have waited long enough."""
+        now, since = self._clock(), time.monotonic() - self._copies_s
+        return [one for one in self._waiting.values() if one.due <= now or one.since <= since]
+
+    def forget(self, asked: Iterable[Asked]) -> None:
+        """These were given, or cannot be."""
+        for one in asked:
+            if self._waiting.get(one.key) is one:
+                del self._waiting[one.key]
+
+    def give_due(self, asked: Sequence[Asked]) -> "Given":
+        """Seal answers that have waited; in a transaction of their own."""
+        store.lock_contacts(one.target.row.device for one in asked)
+        return self._answer(asked)
+
+    def _asked(self, genuine: Sequence[Genuine], new: set[store.Number], now: float) -> list[Asked]:
+        """Who waits for an answer to this batch."""
+        again = [one for one in genuine if one.row.number not in new and not one.heard.arrival.redelivered]
+        answered = store.last_answers(one.row.device for one in again) if again else {}
+        waiting: dict[tuple[int, int, str], list[Genuine]] = {}
+        begun: set[tuple[int, int, str]] = set()
+        for one in genuine:
+            number = (*one.key.number, one.row.link)
+            fresh = one.row.number in new or one.heard.arrival.redelivered
+            if fresh:
+                begun.add(number)
+            if fresh or _waits_again(one, *answered[one.row.device], now):
+                waiting.setdefault(number, []).append(one)
+        asked = []
+        for number, several in waiting.items():
+            target = max(several, key=lambda one: one.heard.received_at)
+            able = target.row.number in new and _takes_commands(target)
+            # what follows from a receipt may be that the key goes which its answer needs
+            holds = target.heard.uplink is not None and not isinstance(target.message, Receipt)
+            due = now + self._copies_s
+            if not holds or due > target.heard.received_at + RX1_DELAY_S - 2 * SEND_AHEAD_S:
+                due = now
+            asked.append(Asked(target, number in begun, able, due, time.monotonic()))
+        return asked
+
+    def _answer(self, asked: Sequence[Asked]) -> "Given":
         given = Given()
         now = self._clock()
-        chosen, begun = self._choose(genuine, new, now, given)
-        counters = self._chains.take_downlink_counters(chosen, repeated=chosen.keys() - begun)
-        given.unanswerable += len(chosen) - len(counters)
-        able = {
-            number: chosen[number]
-            for number in counters
-            if chosen[number].row.number in new and _takes_commands(chosen[number])
-        }
-        due, given.ended = self._queue.due({device for device, _ in able})
+        ready: dict[tuple[int, int, str], tuple[Asked, list[Way]]] = {}
+        heard = store.receptions(one.target.row.number for one in asked if one.target.heard.uplink)
+        for one in asked:
+            found = ways.of(one.target, heard.get(one.target.row.number, ()))
+            usable = [way for way in found if now - way.received_at <= RX1_DELAY_S - SEND_AHEAD_S]
+            if found and not usable:
+                given.late += 1
+            else:
+                ready[one.key] = one, usable
+        # one link after the other: a counter is for one answer
+        for link in (Frame.Link.MQTT.value, Frame.Link.LORA.value):
+            self._seal({key[:2]: value for key, value in ready.items() if key[2] == link}, now, given)
+        commands.count_too_long(given.too_long)
+        store.note_answered(given.synced - given.commanded, given.commanded, int(now * 1000))
+        store.note_answered_by(given.answered_by)
+        return given
+
+    def _seal(self, ready: dict[tuple[int, int], tuple[Asked, list[Way]]], now: float, given: "Given") -> None:
+        repeated = {number for number, (asked, _) in ready.items() if not asked.begun}
+        counters = self._chains.take_downlink_counters(ready, repeated=repeated)
+        given.unanswerable += len(ready) - len(counters)
+        able = {number for number in counters if ready[number][0].able and number[0] not in given.commanded}
+        due, ended = self._queue.due({device for device, _ in able})
+        given.ended += ended
         # newest epoch first: a command is given once, though a batch holds frames of two epochs
         for number in sorted(counters, reverse=True):
-            target, ctr = chosen[number], counters[number]
-            plaintext = self._command(target, ctr, due.pop(number[0], []), given) if number in able else None
+            (asked, found), ctr = ready[number], counters[number]
+            target = asked.target
+            plaintext = None
+            if number in able:
+                longest = plaintexts.answer_max(found[0].route if found else None)
+                plaintext = self._command(target, ctr, longest, due.pop(number[0], []), given)
             if plaintext is None:
-                plaintext = self._sync(target, now)
+                plaintext = self._sync(target, found, now)
                 given.synced.add(number[0])
             else:
                 given.commanded.add(number[0])
             candidate = target.key.candidate
             frame = seal_downlink(candidate.keys, candidate.eui, candidate.epoch, ctr, plaintext)
-            given.publications.append(_publication(target, frame))
-        commands.count_too_long(given.too_long)
-        store.note_answered(given.synced - given.commanded, given.commanded, int(now * 1000))
-        return given
-
-    def _choose(
-        self, genuine: Sequence[Genuine], new: set[store.Number], now: float, given: "Given"
-    ) -> tuple[dict[tuple[int, int], Genuine], set[tuple[int, int]]]:
-        """Which arrival is answered, by (device, epoch); and those that sent something new."""
-        again = [one for one in genuine if one.row.number not in new and not one.heard.arrival.redelivered]
-        synced_ms = store.last_synced_ms(one.row.device for one in again) if again else {}
-        waiting: dict[tuple[int, int], list[Genuine]] = {}
-        begun: set[tuple[int, int]] = set()
-        for one in genuine:
-            fresh = one.row.number in new or one.heard.arrival.redelivered
-            if fresh:
-                begun.add(one.key.number)
-            if fresh or now - synced_ms[one.row.device] / 1000 >= ANSWER_AGAIN_S:
-                waiting.setdefault(one.key.number, []).append(one)
-        chosen: dict[tuple[int, int], Genuine] = {}
-        for number, several in waiting.items():
-            target = _best(several)
-            if target.heard.uplink and now - target.heard.received_at > RX1_DELAY_S - SEND_AHEAD_S:
-                given.late += 1
+            if found:
+                downlink = ways.downlink(frame, found)
+                given.publications.append((downlink_topic(downlink.routes[0].gateway), downlink.to_bytes()))
+                given.answered_by += [found[0].reception] if found[0].reception is not None else []
             else:
-                chosen[number] = target
-        return chosen, begun
+                given.publications.append((device_downlink_topic(candidate.eui), frame))
 
-    def _command(self, target: Genuine, ctr: int, due: Sequence[Command], given: "Given") -> bytes | None:
-        """The first command that the link carries, noted as sent."""
-        longest = plaintexts.answer_max(target.heard.uplink)
+    def _command(self, target: Genuine, ctr: int, longest: int, due: Sequence[Command], given: "Given") -> bytes | None:
+        """The first command of at most `longest` bytes, noted as sent."""
         for row in due:
             if row.plaintext_len > longest:
                 given.too_long.append(row.pk)
@@ -132,18 +225,19 @@ class Answers:
             return plaintext
         return None
 
-    def _sync(self, target: Genuine, now: float) -> bytes:
+    def _sync(self, target: Genuine, found: Sequence[Way], now: float) -> bytes:
         row = target.row
         counters = store.stored_counters(row.device, row.epoch)
         anchor = sync.anchor(row.ctr, counters[0])
         if anchor != counters[0]:
             counters = store.stored_counters(row.device, row.epoch, at_most=anchor)
-        heard_at = target.heard.received_at + RX1_DELAY_S if target.heard.uplink else now
+        heard_at = found[0].received_at + RX1_DELAY_S if found else now
         statement = sync.Sync(
             t=sync.seconds(heard_at),
             anchor=anchor,
             bitmap=sync.bitmap(anchor, counters),
             release=self._newest_release(target.key.model),
+            margin=max((way.margin for way in found), default=None),
         )
         return statement.to_bytes()
 
@@ -156,6 +250,7 @@ class Given:
         synced, commanded: devices that were given a sync, a command.
         too_long: commands that an answer could not carry.
         ended: commands that are given up.
+        answered_by: receptions by whose gateways they go.
         late: answers not given because the receive window could not be met any more.
         unanswerable: answers not given because the epoch has no downlink counter left.
     """
@@ -166,6 +261,7 @@ class Given:
         self.commanded: set[int] = set()
         self.too_long: list[int] = []
         self.ended: list[Ended] = []
+        self.answered_by: list[int] = []
         self.late = 0
         self.unanswerable = 0
 
@@ -174,33 +270,24 @@ def _takes_commands(target: Genuine) -> bool:
     return not target.opened.hello and target.key.candidate.epoch >= target.key.newest_epoch
 
 
-def _best(copies: Sequence[Genuine]) -> Genuine:
-    """Of a device's arrivals, the last transmission as the gateway that heard it best told it."""
-    last = max(copies, key=lambda one: one.heard.received_at)
-    same = [
-        one
-        for one in copies
-        if one.row.number == last.row.number and last.heard.received_at - one.heard.received_at <= COPY_S
-    ]
-    return max(same, key=lambda one: one.heard.uplink.snr if one.heard.uplink else float("inf"))
+def _waits_again(one: Genuine, at_ms: int, link: str, now: float) -> bool:
+    """Whether a frame that is stored already is answered once more, after the last answer then and over that link.
+
+    What comes in the device's own topic is answered though a gateway's copy just was: the broker vouches for who sent
+    it, and whoever replays it through a gateway must not silence the other link.
+    """
+    if now - at_ms / 1000 >= ANSWER_AGAIN_S:
+        return True
+    return one.heard.uplink is None and link == Frame.Link.LORA.value
 
 
-def _publication(target: Genuine, frame: bytes) -> tuple[str, bytes]:
-    uplink = target.heard.uplink
-    if uplink is None:
-        return device_downlink_topic(target.key.candidate.eui), frame
-    route = Route(
-        gateway=uplink.gateway,
-        context=uplink.context,
-        frequency_hz=uplink.frequency_hz,
-        data_rate=uplink.data_rate,
-        power_dbm=EU868_POWER_DBM,
-        region=uplink.region,
-    )
-    downlink = Downlink(
-        frame=frame,
-        at=target.heard.received_at + RX1_DELAY_S,
-        delay_ms=RX1_DELAY_MS,
-        routes=(route,),
-    )
-    return downlink_topic(uplink.gateway), downlink.to_bytes()
+def _later(one: Asked, other: Asked) -> Asked:
+    """The answer to both: to the later transmission, when the earlier one's was due."""
+    if one.target.row.number == other.target.row.number and other.target.heard.received_at <= (
+        one.target.heard.received_at + COPY_S
+    ):
+        target = one.target
+    else:
+        target = max((one.target, other.target), key=lambda genuine: genuine.heard.received_at)
+    able = one.able if target is one.target else other.able
+    return Asked(target, one.begun or other.begun, able, min(one.due, other.due), min(one.since, other.since))

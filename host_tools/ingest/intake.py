@@ -17,7 +17,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from host_tools.gateway.envelope import EnvelopeError, Uplink
 from host_tools.ingest import probes, store, sync
 from host_tools.ingest.answers import ANSWER_AGAIN_S as ANSWER_AGAIN_S
-from host_tools.ingest.answers import Answers
+from host_tools.ingest.answers import Answers, Given
 from host_tools.ingest.arrivals import Arrival, Genuine, Heard
 from host_tools.ingest.chains import Chains, Found, Key
 from host_tools.ingest.commands import Commands
@@ -76,6 +76,7 @@ class Outcome:
         too_long: commands that waited because the answer's data rate does not carry them.
         late: answers that were not given because the receive window could not be met any more.
         unanswerable: answers that were not given because the epoch has no downlink counter left.
+        receptions_left_out: receptions that were not stored because their frame has enough of them.
     """
 
     stored: list[Stored] = field(default_factory=list)
@@ -86,6 +87,15 @@ class Outcome:
     too_long: int = 0
     late: int = 0
     unanswerable: int = 0
+    receptions_left_out: int = 0
+
+    def add(self, given: Given) -> None:
+        """What came of answers."""
+        self.publications += given.publications
+        self.commanded += len(given.commanded)
+        self.too_long += len(given.too_long)
+        self.late += given.late
+        self.unanswerable += given.unanswerable
 
 
 class Intake:
@@ -96,6 +106,7 @@ class Intake:
         clock: Unix seconds.
         newest_release: newest release sequence of a model, for the sync; 0 when there is none.
         observers: told of statuses, update reports and commands that ended, inside the transaction.
+        copies_s: how long an answer over LoRa waits for other gateways' copies; it comes from `answer_due` then.
     """
 
     def __init__(
@@ -104,12 +115,13 @@ class Intake:
         clock: Callable[[], float],
         newest_release: Callable[[str], int] = lambda model: 0,
         observers: Sequence[Observer] = (),
+        copies_s: float = 0.0,
     ) -> None:
         self.chains = Chains(vault, clock)
         self._payloads = store.Payloads(vault)
         self._commands = Commands(vault, clock)
         self._lifecycle = Lifecycle(vault, clock)
-        self._answers = Answers(self.chains, self._commands, clock, newest_release)
+        self._answers = Answers(self.chains, self._commands, clock, newest_release, copies_s)
         self._clock = clock
         self._observers = observers
         self._hellos = HelloLimit()
@@ -128,6 +140,7 @@ class Intake:
         outcome.opened = len(genuine)
         with transaction.atomic():
             new = store.insert(one.row for one in genuine)
+            outcome.receptions_left_out = store.insert_receptions(_receptions(genuine))
             first = self._sort_out(genuine, new, outcome)
             self.chains.count_failures(failed)
             rekeyed = [
@@ -149,9 +162,37 @@ class Intake:
             counted = Counter(refusal.reason.value for refusal in outcome.refused)
             counted.update(one.fault for one in outcome.stored if one.fault)
             store.count_refusals(counted, self._now_ms())
-        outcome.publications = given.publications
-        outcome.commanded, outcome.too_long = len(given.commanded), len(given.too_long)
-        outcome.late, outcome.unanswerable = given.late, given.unanswerable
+        self._answers.committed()
+        outcome.add(given)
+        return outcome
+
+    @property
+    def waiting(self) -> int:
+        """How many answers wait for other gateways' copies: `answer_due` gives them."""
+        return self._answers.waiting
+
+    def answer_due(self) -> Outcome:
+        """Give the answers that have waited for other gateways' copies.
+
+        Raises:
+            django.db.OperationalError: the database could not be written; no counter was spent.
+        """
+        outcome = Outcome()
+        asked = self._answers.due()
+        if not asked:
+            return outcome
+        try:
+            with transaction.atomic():
+                given = self._answers.give_due(asked)
+                probes.ask(self._commands, self.chains.unproven(given.synced))
+                self._tell_observers((), given.ended)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            self._answers.forget(asked)  # one of them is poison; the devices ask again
+            raise
+        self._answers.forget(asked)
+        outcome.add(given)
         return outcome
 
     def _now_ms(self) -> int:
@@ -289,6 +330,12 @@ class Intake:
             except Exception:
                 # it must not cost anybody's readings: without this, the frames would be given up as poison
                 _log.exception("an observer failed")
+
+
+def _receptions(genuine: Iterable[Genuine]) -> list[store.Heard]:
+    return [
+        store.Heard(one.row.number, one.heard.uplink, one.row.received_at_ms) for one in genuine if one.heard.uplink
+    ]
 
 
 def _heard(arrival: Arrival) -> Heard:

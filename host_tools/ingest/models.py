@@ -1,4 +1,4 @@
-"""Tables of the store: frames that were opened, when devices were heard, commands to them, refusals. Holds no logic.
+"""Tables of the store: frames that were opened, who heard them, when devices were heard, commands, refusals. No logic.
 
 What a wearer's device said is only ever here as `payload_wrapped`, sealed by the registry's vault. In the clear stand
 who, when and over which link: what finding, counting and refusing need.
@@ -50,6 +50,31 @@ class Frame(models.Model):
         return datetime.fromtimestamp(self.received_at_ms / 1000, UTC)
 
 
+class Reception(models.Model):
+    """That a gateway heard a stored frame.
+
+    A frame that is repeated, by its device or by an attacker, has several of one gateway; `store.RECEPTIONS_MAX` bounds
+    them.
+    """
+
+    # no index of its own: the unique constraint begins with it
+    frame = models.ForeignKey(Frame, on_delete=models.CASCADE, related_name="receptions", db_index=False)
+    gateway = models.CharField(max_length=16)
+    received_at_ms = models.BigIntegerField()  # Unix time
+    rssi = models.FloatField()  # dBm
+    snr = models.FloatField()  # dB
+    frequency_hz = models.BigIntegerField()
+    data_rate = models.CharField(max_length=9)  # SF7BW125
+    region = models.CharField(max_length=5)
+    context = models.BinaryField(max_length=128)  # what the gateway wants to see again in the answer
+    answered = models.BooleanField(default=False)  # this gateway was the first to be asked to send the answer
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["frame", "gateway", "received_at_ms"], name="reception_once"),
+        ]
+
+
 class Contact(models.Model):
     """When a device was last heard, over what, and when and how it was last answered."""
 
@@ -57,6 +82,8 @@ class Contact(models.Model):
     heard_at_ms = models.BigIntegerField()  # Unix time
     synced_at_ms = models.BigIntegerField(default=0)  # when it was last answered …
     commanded = models.BooleanField(default=False)  # … and whether that was a command in place of a sync
+    promised_at_ms = models.BigIntegerField(default=0)  # when a worker last took it on itself to answer …
+    promised_link = models.CharField(max_length=4, blank=True)  # … over this link
     epoch = models.BigIntegerField()
     ctr = models.PositiveIntegerField()
     link = models.CharField(max_length=4)

@@ -8,18 +8,18 @@ from collections.abc import Mapping
 
 import cbor2
 
-from host_tools.gateway.envelope import Uplink
+from host_tools.gateway.envelope import Route
 from sealwire import settings
 from sealwire.frame import FRAME_MAX, OVERHEAD
 from sealwire.keys import REKEY_LEN
 from sealwire.messages import CONFIGURE, REKEY, REPORT, RETIRE, UPDATE
-from sealwire.radio import EU868_FRAME_MAX
+from sealwire.radio import EU868_FRAME_MAX, downlink_max
 from sealwire.update import URL_MAX
 
 SEQUENCE_MAX = 2**32 - 1
 DIGEST_LEN = 32
 
-_DATA_RATE = re.compile(r"SF(\d{1,2})BW\d+", re.ASCII)
+_DATA_RATE = re.compile(r"SF(\d{1,2})BW(\d{3})", re.ASCII)
 
 
 def update(sequence: int, manifest_digest: bytes, url: str) -> bytes:
@@ -77,17 +77,18 @@ def retire() -> bytes:
     return _sequence(RETIRE)
 
 
-def answer_max(uplink: Uplink | None) -> int:
-    """How long a plaintext may be that answers this uplink; its data rate is the answer's.
+def answer_max(route: Route | None) -> int:
+    """How long a plaintext may be that is sent on this way.
 
     Args:
-        uplink: None for a device that speaks MQTT itself.
+        route: None for a device that speaks MQTT itself.
     """
-    if uplink is None:
+    if route is None:
         return int(FRAME_MAX - OVERHEAD)
-    rate = _DATA_RATE.fullmatch(uplink.data_rate)
-    slowest = min(EU868_FRAME_MAX.values())
-    return int(EU868_FRAME_MAX.get(int(rate.group(1)), slowest) if rate else slowest) - int(OVERHEAD)
+    rate = _DATA_RATE.fullmatch(route.data_rate)
+    if rate is None or int(rate.group(1)) not in EU868_FRAME_MAX:
+        return int(min(EU868_FRAME_MAX.values()) - OVERHEAD)
+    return int(downlink_max(int(rate.group(1)), int(rate.group(2))) - OVERHEAD)
 
 
 def _sequence(*items: object) -> bytes:

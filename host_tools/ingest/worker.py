@@ -24,6 +24,7 @@ from django.db import InterfaceError, OperationalError, connection, connections
 from paho.mqtt.enums import CallbackAPIVersion
 
 from host_tools.gateway.envelope import ENVELOPE_MAX, UPLINK_FILTER
+from host_tools.ingest.answers import COPIES_S
 from host_tools.ingest.arrivals import Arrival
 from host_tools.ingest.intake import Intake, Outcome, Refusal, Stored
 from host_tools.ingest.observer import Observer
@@ -41,6 +42,7 @@ KEEPALIVE_S = 30
 DRAIN_S = 5.0
 RETRY_FIRST_S, RETRY_LAST_S = 0.1, 5.0
 HOUSEKEEPING_S = 60.0
+_IDLE_S, _TICK_S = 0.1, 0.01
 PAYLOAD_KEPT = ENVELOPE_MAX + 1  # enough to see that it is too long
 
 _log = logging.getLogger("sealband.ingest")
@@ -74,6 +76,7 @@ class Statistics:
         unsent: answers that were lost because the broker was away or took none.
         late: answers that could not reach the receive window any more.
         unanswerable: answers for which the epoch had no downlink counter left.
+        receptions_left_out: receptions of frames that had enough of them already.
         retries: batches that the database did not take at once.
         queued: messages that wait for the store now.
     """
@@ -88,6 +91,7 @@ class Statistics:
     unsent: int = 0
     late: int = 0
     unanswerable: int = 0
+    receptions_left_out: int = 0
     batches: int = 0
     retries: int = 0
     queued: int = 0
@@ -118,6 +122,7 @@ class IngestWorker:
         tls: for the connection to the broker; None: not encrypted.
         newest_release: newest release sequence of a model.
         observers: told of what concerns updates, in the store's thread; see `host_tools.ingest.observer`.
+        copies_s: how long an answer over LoRa waits for what other gateways heard, by `clock`.
     """
 
     def __init__(
@@ -136,13 +141,15 @@ class IngestWorker:
         tls: ssl.SSLContext | None = None,
         newest_release: Callable[[str], int] = lambda model: 0,
         observers: Sequence[Observer] = (),
+        copies_s: float = COPIES_S,
     ) -> None:
         self._address = mqtt_host, mqtt_port
         self._clock = clock
         self._on_frame = on_frame
         self._on_refused = on_refused
         self._observers = observers
-        self._intake = Intake(vault, clock, newest_release, observers)
+        self._copies_s = copies_s
+        self._intake = Intake(vault, clock, newest_release, observers, copies_s)
         share = f"$share/{shared}/" if shared else ""
         self._filters = [(share + UPLINK_FILTER, 1), (share + DEVICE_FILTER, 1)]
         self._queue: queue.Queue[_Delivery] = queue.Queue(QUEUE_MAX)
@@ -261,10 +268,12 @@ class IngestWorker:
                 if self._stopping.is_set():
                     drained_by = drained_by or time.monotonic() + DRAIN_S
                     if self._queue.empty() or time.monotonic() > drained_by:
+                        self._answer_last()
                         return
                 deliveries = self._gather()
                 if deliveries:
                     self._store(deliveries)
+                self._answer()
                 if time.monotonic() >= next_housekeeping:
                     next_housekeeping = time.monotonic() + HOUSEKEEPING_S
                     self._persistently(self._intake.chains.forget_expired)
@@ -286,9 +295,28 @@ class IngestWorker:
         except Exception:
             _log.exception("an observer failed")
 
+    def _answer(self) -> None:
+        """Give the answers that have waited for other gateways' copies."""
+        try:
+            outcome = self._persistently(self._intake.answer_due)
+        except _Stopped:
+            raise
+        except Exception:
+            _log.exception("answers could not be given")
+            return
+        self._send(outcome)
+        self._tell(outcome)
+
+    def _answer_last(self) -> None:
+        """What waits is given before the worker ends, for at most as long as one waits."""
+        until = time.monotonic() + self._copies_s
+        while self._intake.waiting and time.monotonic() < until + _IDLE_S:
+            time.sleep(_TICK_S)
+            self._answer()
+
     def _gather(self) -> list[_Delivery]:
         try:
-            deliveries = [self._queue.get(timeout=0.1)]
+            deliveries = [self._queue.get(timeout=_TICK_S if self._intake.waiting else _IDLE_S)]
         except queue.Empty:
             return []
         deadline = time.monotonic() + BATCH_S
@@ -369,6 +397,7 @@ class IngestWorker:
             self._statistics.too_long += outcome.too_long
             self._statistics.late += outcome.late
             self._statistics.unanswerable += outcome.unanswerable
+            self._statistics.receptions_left_out += outcome.receptions_left_out
             for refusal in outcome.refused:
                 self._statistics.refused[refusal.reason.value] += 1
             for stored in outcome.stored:

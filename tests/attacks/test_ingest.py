@@ -583,16 +583,17 @@ def test_crash_between_commit_and_acknowledgement_costs_a_second_delivery_and_no
         killed(fleet, broker, "ack", uplink(frame))
         assert models.Frame.objects.count() == 1
         assert broker.acked == []
-        assert wait(lambda: len(broker.published) == 1)
+        # the answer still waited for other gateways' copies; the broker says that it delivers again
+        assert broker.published == []
         with worker.IngestWorker("127.0.0.1", broker.port, fleet.vault, fleet.clock, client_id="worker") as ingest:
             broker.deliver(*uplink(frame), 1, again=True)
             assert wait(lambda: broker.acked == [(2, 1)])
-            assert wait(lambda: len(broker.published) == 2)
+            assert wait(lambda: len(broker.published) == 1)
             assert wait(lambda: ingest.statistics().refused == {"replay": 1})
         assert models.Frame.objects.count() == 1
         opened = [wearable.open(downlink(publication).frame) for publication in broker.published]
-        assert [ctr for ctr, _ in opened] == [0, 1]
-        assert [sync[2] for _, sync in opened] == [0, 0]
+        assert [ctr for ctr, _ in opened] == [0]
+        assert [sync[2] for _, sync in opened] == [0]
 
 
 def test_power_cut_between_counter_and_publication_never_uses_a_counter_twice(fleet: Fleet):

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from host_tools.gateway.envelope import Uplink
+from host_tools.gateway.envelope import Route
 from host_tools.ingest import plaintexts
 from sealwire.radio import EU868_FRAME_MAX
 from tests.support.fleet import AuditEvent, EpochKey, sequence, telemetry
@@ -90,8 +90,8 @@ def test_a_setting_out_of_its_bounds_is_not_sent(values):
     [*((f"SF{sf}BW125", most) for sf, most in EU868_FRAME_MAX.items()), ("SF5BW500", 51)],
 )
 def test_an_answer_is_as_long_as_its_data_rate_allows(rate, longest):
-    heard = Uplink(bytes((0xE0,)) * 20, "00005eff0000a101", -71.0, 7.5, 868_100_000, rate, "EU868", b"1", 1.0)
-    assert plaintexts.answer_max(heard) == longest - 13
+    way = Route("00005eff0000a101", b"1", 868_100_000, rate, 14, "EU868")
+    assert plaintexts.answer_max(way) == longest - 13
     assert plaintexts.answer_max(None) == 242
 
 

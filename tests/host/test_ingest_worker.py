@@ -80,7 +80,7 @@ def test_frames_of_gateways_and_devices_are_stored_and_answered(fleet: Fleet, br
     (route,) = answer.routes
     assert (start_us(answer), route.frequency_hz, route.data_rate) == (6_000_000, 868_100_000, "SF7BW125")
     # the time that a sync tells is that of its receive window
-    assert over_lora.open(answer.frame) == (0, [16, int(NOW) + 5 - 1735689600, 0, 0, 0])
+    assert over_lora.open(answer.frame) == (0, [16, int(NOW) + 5 - 1735689600, 0, 0, 0, 15])
     direct = by_topic[f"sb/v1/d/{over_lte.eui.hex()}/down"]
     assert over_lte.open(direct) == (0, [16, int(NOW) - 1735689600, 0, 0, 0])
     assert {(one.eui, one.link, one.gateway) for one in stored} == {
@@ -131,7 +131,8 @@ def test_workers_that_do_not_share_store_each_frame_once(fleet: Fleet):
         with one, other:
             others.send(*(uplink(wearable.seal(telemetry(70))) for wearable in wearables))
             assert wait(lambda: one.statistics().received + other.statistics().received == 40)
-            time.sleep(0.2)
+            assert wait(lambda: len(others.heard) == 20)
+            time.sleep(0.5)
             assert len(others.heard) == 20
     assert models.Frame.objects.count() == 20
     assert one.statistics().stored + other.statistics().stored == 20
