@@ -21,12 +21,13 @@ _TEXT_MAX = const(200)
 _DIAL_ENDS = ("NO CARRIER", "BUSY", "NO ANSWER", "NO DIALTONE", "NO DIAL TONE")
 
 
-# What goes into a command comes through here: letters, digits and `more`, nothing that could end a string or a line.
+# What goes into a command comes through here: digits, letters and `more`, nothing that could end a string or a line;
+# with `more` None digits only.
 def checked(text, more, least, most):
     if not least <= len(text) <= most:
         raise LinkError("a value for the modem is of the wrong length")
     for character in text:
-        if not ("0" <= character <= "9" or "a" <= character.lower() <= "z" or character in more):
+        if not "0" <= character <= "9" and (more is None or not ("a" <= character.lower() <= "z" or character in more)):
             raise LinkError("a value for the modem has a character that it may not have")
     return text
 

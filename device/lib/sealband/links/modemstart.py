@@ -83,7 +83,7 @@ def off(bearer, modem, table):
 def _unlock(modem, table, pin, store):
     from binascii import crc32
 
-    mark = (crc32(checked(pin, "", 4, 8).encode()) & 0x0FFFFFFF) << 2
+    mark = (crc32(checked(pin, None, 4, 8).encode()) & 0x0FFFFFFF) << 2
     held = store.load_number(names.PIN) or 0
     tried = held & 3 if held & ~3 == mark else 0
     if tried >= _PIN_TRIES:
