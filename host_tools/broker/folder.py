@@ -102,14 +102,18 @@ class Written:
 
 def default_user() -> str:
     """Whom mosquitto becomes: who starts it, or for root the user that its package made."""
-    own = pwd.getpwuid(os.geteuid()).pw_name
     if os.geteuid() == 0:
         for name in ("mosquitto", "_mosquitto"):
             try:
                 return pwd.getpwnam(name).pw_name
             except KeyError:
                 continue
-    return own
+    return own_user()
+
+
+def own_user() -> str:
+    """Who runs this: for a broker that is tried or belongs to a demo."""
+    return pwd.getpwuid(os.geteuid()).pw_name
 
 
 def new_group() -> str:

@@ -2,8 +2,7 @@
 
 Owns starting and stopping two brokers behind one interface. `EmbeddedBroker` is amqtt in a thread; it comes with pip,
 speaks MQTT 3.1.1, keeps nothing over a restart and believes every client, so it binds to a loopback address only.
-amqtt takes `$share/…` for an ordinary topic that nobody can publish to; the subclass here adds shared subscriptions
-(MQTT 5 section 4.8.2). `MosquittoBroker` runs the real thing where it is installed.
+`MosquittoBroker` runs the real thing where it is installed.
 """
 
 import asyncio
@@ -17,22 +16,18 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
-from amqtt.broker import Broker
 from amqtt.contexts import BrokerConfig
 
 from host_tools.broker import folder as folders
+from host_tools.broker.guarded import GuardedBroker
+from host_tools.broker.sharing import IN_FLIGHT_MAX, SharingBroker
 
 START_S = 10.0
 STOP_S = 10.0
-IN_FLIGHT_MAX = 20_000  # messages on their way to subscribers; more are dropped and counted
-_REFUSED = 0x80  # SUBACK return code, MQTT 3.1.1 section 3.9.3
-_SHARE = "$share/"
 INSTALL = "install it (apt install mosquitto; brew install mosquitto), or use the embedded broker"
 
 
@@ -44,79 +39,35 @@ class BrokerError(Exception):
         self.remedy = remedy
 
 
-class _SharingBroker(Broker):  # type: ignore[misc]
-    """amqtt with shared subscriptions, and with a bound on what waits for slow subscribers."""
-
-    def __init__(self, config: BrokerConfig) -> None:
-        super().__init__(config)
-        self.dropped = 0
-        self._turn: dict[str, int] = {}
-
-    async def add_subscription(self, subscription: tuple[str, int], session: Any) -> int:
-        share, topic_filter = split_share(subscription[0])
-        if share is not None and (not share or not topic_filter or "+" in share or "#" in share):
-            return _REFUSED
-        code: int = await super().add_subscription(subscription, session)
-        return code
-
-    async def _publish_retained_messages_for_subscription(self, subscription: tuple[str, int], session: Any) -> None:
-        if split_share(subscription[0])[0] is None:  # MQTT 5 section 4.8.2: none to a shared subscription
-            await super()._publish_retained_messages_for_subscription(subscription, session)
-
-    async def _run_broadcast(self, running_tasks: "deque[asyncio.Future[Any]]") -> None:
-        message = await self._broadcast_queue.get()
-        for session, qos in list(self._receivers(message["topic"])):
-            handler = self._get_handler(session)
-            if handler is None:
-                continue
-            if len(running_tasks) >= IN_FLIGHT_MAX:
-                self.dropped += 1
-                continue
-            sent = handler.mqtt_publish(message["topic"], message["data"], message.get("qos", qos), retain=False)
-            running_tasks.append(asyncio.ensure_future(sent))
-
-    def _receivers(self, topic: str) -> Iterator[tuple[Any, int]]:
-        for key, subscriptions in self._subscriptions.items():
-            share, topic_filter = split_share(key)
-            if not self._matches(topic, topic_filter):
-                continue
-            connected = [(session, qos) for session, qos in subscriptions if session.transitions.state == "connected"]
-            if share is not None and connected:
-                turn = self._turn[key] = (self._turn.get(key, -1) + 1) % len(connected)
-                connected = [connected[turn]]
-            yield from connected
-
-
-def split_share(topic_filter: str) -> tuple[str | None, str]:
-    """Share name (None: not a shared subscription) and what is subscribed to, of "$share/name/filter"."""
-    if not topic_filter.startswith(_SHARE):
-        return None, topic_filter
-    share, _, rest = topic_filter[len(_SHARE) :].partition("/")
-    return share, rest
-
-
 class EmbeddedBroker:
-    """amqtt in a thread of its own.
+    """amqtt in a thread of its own: plain on a loopback address, or with a folder's rules over TLS.
 
     Args:
-        host: a loopback address; the broker authenticates nobody.
+        host: a loopback address; the plain broker authenticates nobody.
         port: 0 takes a free one.
+        folder: what `sealband broker config` wrote; it says addresses and ports, and `host` and `port` are not asked.
 
     Attributes:
-        port: where it serves, once started.
+        port: where it serves, once started; with a folder: services.
+        devices: with a folder, where it serves devices.
     """
 
     name = "amqtt (embedded)"
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
-        if not ipaddress.ip_address(host).is_loopback:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, folder: Path | None = None) -> None:
+        if folder is None and not ipaddress.ip_address(host).is_loopback:
             raise BrokerError(f"the embedded broker authenticates nobody, so it does not serve on {host}")
+        self._folder = folder
+        self._settings = _configured(folder) if folder else None
+        self.devices = (host, port)
+        if self._settings:
+            self.devices, (host, port) = self._settings.listen, self._settings.services_listen
         self.host = host
         self.port = port
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stopping: asyncio.Event | None = None
-        self._broker: _SharingBroker | None = None
+        self._broker: SharingBroker | None = None
 
     def __enter__(self) -> "EmbeddedBroker":
         self.start()
@@ -149,6 +100,11 @@ class EmbeddedBroker:
             self._thread.join(STOP_S)
             self._thread = None
 
+    def reload(self) -> None:
+        """Have it read rules and revocation lists anew; returns when sessions that are over have been ended."""
+        if isinstance(self._broker, GuardedBroker) and self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._broker.renew(), self._loop).result(START_S)
+
     def statistics(self) -> dict[str, int]:
         """Messages dropped because subscribers did not keep up."""
         return {"dropped": self._broker.dropped if self._broker else 0}
@@ -166,19 +122,25 @@ class EmbeddedBroker:
     async def _serve(self, started: "Future[int]") -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        config = BrokerConfig.from_dict(
-            {
-                "listeners": {"default": {"type": "tcp", "bind": f"{self.host}:{self.port}"}},
-                "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-            }
-        )
-        self._broker = broker = _SharingBroker(config)
+        self._broker = broker = self._made()
         await broker.start()
         # amqtt has no accessor for the port that the system chose
         started.set_result(broker._servers["default"].instance.sockets[0].getsockname()[1])
         await self._stopping.wait()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(broker.shutdown(), STOP_S / 2)
+
+    def _made(self) -> SharingBroker:
+        if self._folder and self._settings:
+            return GuardedBroker(self._folder.absolute(), self._settings)
+        return SharingBroker(
+            BrokerConfig.from_dict(
+                {
+                    "listeners": {"default": {"type": "tcp", "bind": f"{self.host}:{self.port}"}},
+                    "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+                }
+            )
+        )
 
 
 class MosquittoBroker:
@@ -228,7 +190,7 @@ class MosquittoBroker:
         if program is None:
             raise BrokerError("mosquitto is not installed", INSTALL)
         self._directory = tempfile.TemporaryDirectory(prefix="sealband-mosquitto-")
-        settings = self._configured() if self._folder else self._plain(Path(self._directory.name))
+        settings = self._configured(self._folder) if self._folder else self._plain(Path(self._directory.name))
         log = Path(self._directory.name, "log")
         with log.open("wb") as output:  # not a pipe: nobody would empty it
             process = self._process = subprocess.Popen(
@@ -271,13 +233,10 @@ class MosquittoBroker:
         )
         return settings
 
-    def _configured(self) -> Path:
-        assert self._folder is not None
-        settings = folders.load(self._folder)
-        if settings is None:
-            raise BrokerError(f"{self._folder} is no broker's folder", "make one: sealband broker config")
+    def _configured(self, folder: Path) -> Path:
+        settings = _configured(folder)
         self.devices, (self.host, self.port) = settings.listen, settings.services_listen
-        return self._folder.absolute() / folders.CONF
+        return folder.absolute() / folders.CONF
 
     def stop(self) -> None:
         """End the process. Also when it never ran."""
@@ -297,6 +256,13 @@ class MosquittoBroker:
 def mosquitto_path() -> str | None:
     """Where mosquitto is: distributions put it into a folder that not everybody has on PATH."""
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
+
+
+def _configured(folder: Path) -> folders.Settings:
+    settings = folders.load(folder)
+    if settings is None:
+        raise BrokerError(f"{folder} is no broker's folder", "make one: sealband broker config")
+    return settings
 
 
 def free_port(host: str, port: int = 0) -> int:

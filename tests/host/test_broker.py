@@ -8,7 +8,8 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from host_tools.gateway.broker import BrokerError, EmbeddedBroker, MosquittoBroker, split_share
+from host_tools.broker.sharing import split_share
+from host_tools.gateway.broker import BrokerError, EmbeddedBroker, MosquittoBroker
 
 TOPIC = "sb/v1/gw/aa555a0000000101/up"
 SHARED = "$share/ingest/sb/v1/gw/+/up"
