@@ -55,6 +55,7 @@ class Settings:
         certificate, key: the broker's own, PEM.
         ingest: names of workers.
         bridges: name → EUIs of its gateways.
+        pass_on: whether bridges may hand a downlink on to another bridge's gateway.
         issuing_keys: URIs of keys that sign revocation lists.
         crl: a file of revocation lists, in place of those keys.
         shared: the group of ingest workers; nobody else may learn it, see `README`.
@@ -71,6 +72,7 @@ class Settings:
     key: Path
     ingest: tuple[str, ...] = ("ingest",)
     bridges: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    pass_on: bool = False
     issuing_keys: tuple[str, ...] = ()
     crl: Path | None = None
     shared: str = ""
@@ -182,6 +184,8 @@ def _settings(raw: dict[str, Any]) -> Settings:
     for name in ("ingest", "issuing_keys"):
         raw[name] = tuple(map(str, raw[name]))
     raw["bridges"] = {str(name): tuple(map(str, euis)) for name, euis in raw["bridges"].items()}
+    if not isinstance(raw["pass_on"], bool):
+        raise ValueError("pass_on")
     raw["limits"] = Limits(**raw["limits"])
     return Settings(**raw)
 
@@ -197,7 +201,7 @@ def services_rules(settings: Settings) -> str:
     if twice:
         raise rules.RulesError(f"two services are called {min(twice)}", "give each a name and a certificate of its own")
     clients = [rules.ingest(name) for name in settings.ingest]
-    clients += [rules.bridge(name, gateways) for name, gateways in settings.bridges.items()]
+    clients += [rules.bridge(name, gateways, pass_on=settings.pass_on) for name, gateways in settings.bridges.items()]
     return rules.acl(clients)
 
 

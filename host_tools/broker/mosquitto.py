@@ -9,6 +9,8 @@ rules, revocation lists and its certificate anew by the signal HUP; ports and li
 from dataclasses import dataclass
 from pathlib import Path
 
+from host_tools.gateway.envelope import ENVELOPE_MAX
+
 # forward secrecy and an AEAD, what mbedTLS on the boards has too; TLS 1.3 has no others
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 KEPT = "14d"  # what waits for a client that stays away is dropped after it
@@ -31,8 +33,8 @@ class Limits:
 
     devices: int = 10_000
     services: int = 64
-    packet: int = 2048
-    message: int = 1024
+    packet: int = ENVELOPE_MAX + 768  # its topic, or a CONNECT
+    message: int = ENVELOPE_MAX
     in_flight: int = 500
     queued: int = 20_000
     queued_bytes: int = 16 << 20

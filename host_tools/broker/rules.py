@@ -90,11 +90,12 @@ def ingest(name: str) -> Client:
     return Client(service_user(name), ("sb/v1/d/+/down", "sb/v1/gw/+/down"), ("sb/v1/d/+/up", UPLINK_FILTER))
 
 
-def bridge(name: str, gateways: Iterable[str]) -> Client:
+def bridge(name: str, gateways: Iterable[str], *, pass_on: bool = False) -> Client:
     """A gateway bridge: what comes up from its own gateways and goes down to them, and nothing else.
 
     Args:
         gateways: EUIs as 16 hex digits; `ALL_GATEWAYS` alone is every gateway.
+        pass_on: it may also hand a downlink that its gateway refused to any other gateway.
 
     Raises:
         RulesError: a name or EUI is none, or there is no gateway.
@@ -111,7 +112,8 @@ def bridge(name: str, gateways: Iterable[str]) -> Client:
     if not listed:
         raise RulesError(f"the bridge {name} has no gateway", f"name its gateways, or {ALL_GATEWAYS}")
     topics = [(f"sb/v1/gw/{gateway}/up", f"sb/v1/gw/{gateway}/down") for gateway in listed]
-    return Client(service_user(name), tuple(up for up, _ in topics), tuple(down for _, down in topics))
+    publish = tuple(up for up, _ in topics) + (("sb/v1/gw/+/down",) if pass_on else ())
+    return Client(service_user(name), publish, tuple(down for _, down in topics))
 
 
 def acl(clients: Iterable[Client]) -> str:

@@ -108,6 +108,11 @@ def certificate(
 @click.option(
     "--bridge", "bridges", multiple=True, type=BridgeName(), help="A gateway bridge and its gateways. May be repeated."
 )
+@click.option(
+    "--pass-on/--no-pass-on",
+    default=None,
+    help="Bridges may hand a downlink that a gateway refused on to another bridge's gateway. Default: no.",
+)
 @click.option("--issuing-key", "keys", multiple=True, metavar="URI", help="Signs revocation lists. May be repeated.")
 @click.option("--crl", type=_File, help="Revocation lists made elsewhere (registry crl), in place of keys.")
 @click.option("--user", help="Whom mosquitto becomes when root starts it. Default: mosquitto, if there is such a user.")

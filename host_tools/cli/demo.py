@@ -14,6 +14,7 @@ from rich.console import Console
 from host_tools.cli import CommandFailed
 from host_tools.cli.output import json_option, print_json
 from host_tools.demo import SPEED, Demo, print_summary
+from host_tools.gateway.broker import INSTALL, MosquittoBroker
 
 
 @click.command("demo")
@@ -23,19 +24,37 @@ from host_tools.demo import SPEED, Demo, print_summary
     "--speed", type=click.FloatRange(1, 40), default=SPEED, show_default=True, help="Virtual time ÷ real time."
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Another story with another number.")
+@click.option(
+    "--broker",
+    type=click.Choice(["amqtt", "mosquitto"]),
+    default="amqtt",
+    show_default=True,
+    help="mosquitto: with TLS, certificates and rules, as `sealband broker config` writes them.",
+)
 @click.option("--app", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your app.py for the boards.")
 @json_option
-def group(keep: Path | None, boards: int, speed: float, seed: int, app: Path | None, as_json: bool) -> None:
+def group(
+    keep: Path | None, boards: int, speed: float, seed: int, broker: str, app: Path | None, as_json: bool
+) -> None:
     """Two virtual wearables, from the factory to their readings and an update, and six attacks that are refused."""
     if keep and keep.exists() and any(keep.iterdir()):
         raise CommandFailed(f"{keep} is not empty", "name a new folder")
+    if broker == "mosquitto" and not MosquittoBroker.available():
+        raise CommandFailed("mosquitto is not installed", INSTALL)
     # a service manager's stop ends it like Ctrl-C does: by unwinding, so that no process is left
     signal.signal(signal.SIGTERM, _interrupt)
     console = Console(stderr=as_json)
     with ExitStack() as stack:
         directory = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealband-demo-")))
         summary = Demo(
-            directory, console, boards=boards, speed=speed, seed=seed, app=app, people=keep is not None
+            directory,
+            console,
+            boards=boards,
+            speed=speed,
+            seed=seed,
+            app=app,
+            people=keep is not None,
+            mosquitto=broker == "mosquitto",
         ).run()
     if as_json:
         print_json(dataclasses.asdict(summary))

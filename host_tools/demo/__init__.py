@@ -86,6 +86,7 @@ class Demo:
         speed: virtual seconds a real second.
         seed: makes it repeatable, as far as two processes on a busy computer are.
         app: an application in place of the example.
+        mosquitto: run mosquitto, configured as in earnest, in place of the embedded broker.
         people: leave operators, and tokens of theirs in the directory.
     """
 
@@ -99,7 +100,9 @@ class Demo:
         seed: int = 1,
         app: Path | None = None,
         people: bool = False,
+        mosquitto: bool = False,
     ) -> None:
+        self._mosquitto = mosquitto
         self._people = people
         self._directory = directory
         self._console = console
@@ -138,6 +141,7 @@ class Demo:
                     on_refused=self._refused.put,
                     seed=self._seed,
                     app=app,
+                    mosquitto=self._mosquitto,
                 )
             )
             site.ether.on_transmission.append(self._on_air.append)

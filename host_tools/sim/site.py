@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import boards
 from host_tools.gateway.bridge import Bridge
-from host_tools.gateway.broker import EmbeddedBroker, MosquittoBroker
+from host_tools.gateway.broker import EmbeddedBroker
 from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether import Ether
 from host_tools.sim.forwarder import Forwarder
 from host_tools.sim.outfit import outfit
 from host_tools.sim.pipeline import Pipeline
+from host_tools.sim.site_broker import BRIDGE, INGEST, SiteBroker
 from host_tools.sim.wearer import Wearer
 from provisioning import registry, signers
 from provisioning.registry import masters
@@ -61,16 +62,18 @@ class Site:
         on_refused: called there for each that was refused.
         loss: chance that a receiver misses a packet, 0 to 1.
         seed: makes loss, fading and wearers repeatable.
-        mosquitto: run mosquitto in place of the embedded broker.
+        mosquitto: run mosquitto, with certificates and rules as in earnest, in place of the embedded broker.
         app: an application in place of the example `device/app.py`.
         model: name of the board definition.
 
     Attributes:
         ether, bridge, forwarder, worker, vault, pipeline, rollouts: the running parts.
+        broker: the broker.
         boards: the virtual boards, in the order in which they joined.
         enrolled: EUI in hex of those that were enrolled, by their name.
     """
 
+    broker: EmbeddedBroker | SiteBroker
     ether: Ether
     bridge: Bridge
     forwarder: Forwarder
@@ -100,7 +103,7 @@ class Site:
         self._callbacks = {"on_frame": on_frame, "on_refused": on_refused}
         self._loss = loss
         self._seed = seed
-        self._broker = MosquittoBroker() if mosquitto else EmbeddedBroker()
+        self._mosquitto = mosquitto
         self._app = app
         self._undo = ExitStack()
 
@@ -125,13 +128,16 @@ class Site:
         self.pipeline.publish(first)
         self.pipeline.flash_tree(first, self._tree, WIFI)
         self._open_registry()
-        self._undo.enter_context(self._broker)
+        secured = SiteBroker(self.directory, self.vault, (GATEWAY,), mosquitto=True) if self._mosquitto else None
+        broker: EmbeddedBroker | SiteBroker = secured or EmbeddedBroker()
+        self._undo.enter_context(broker)
+        self.broker = broker
         self.ether = self._undo.enter_context(Ether(self.clock, seed=self._seed, loss=self._loss))
         from host_tools.ingest.worker import IngestWorker
         from host_tools.rollout.service import Rollouts
         from host_tools.rollout.tracker import Tracker
 
-        host, port = self._broker.host, self._broker.port
+        host, port = self.broker.host, self.broker.port
         tracker = Tracker(self.vault, self.clock.now)
         self.rollouts = Rollouts(self.vault, "site", self.clock.now)
         self.worker = IngestWorker(
@@ -141,10 +147,13 @@ class Site:
             self.clock.now,
             newest_release=tracker.newest_release,
             observers=[tracker],
+            shared=secured.shared if secured else "ingest",
+            tls=secured.tls(INGEST) if secured else None,
             **self._callbacks,  # type: ignore[arg-type]
         )
         self._undo.enter_context(self.worker)
-        self.bridge = Bridge("127.0.0.1", 0, host, port, self.clock.now)
+        prepare = (lambda client: client.tls_set_context(secured.tls(BRIDGE))) if secured else None
+        self.bridge = Bridge("127.0.0.1", 0, host, port, self.clock.now, prepare=prepare)
         self._undo.enter_context(self.bridge)
         assert self.ether.address is not None
         self.forwarder = Forwarder(GATEWAY, ("127.0.0.1", self.bridge.udp_port), self.ether.address, self.clock)
@@ -204,7 +213,10 @@ class Site:
         from provisioning.registry import services
 
         path = journal or self.directory / "journal.jsonl"
-        return services.import_journal(path, self.vault, actor="site", clock=self.clock.now)
+        result = services.import_journal(path, self.vault, actor="site", clock=self.clock.now)
+        if isinstance(self.broker, SiteBroker):
+            self.broker.renew()
+        return result
 
 
 def _disconnect() -> None:
