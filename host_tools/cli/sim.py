@@ -73,6 +73,7 @@ def group() -> None:
     "--wifi", nargs=2, metavar="SSID KEY", help="There is an access point; the board reaches what this host does."
 )
 @click.option("--ether", type=HostPort(), help="The radio medium, as `sealband sim ether` prints it.")
+@click.option("--modem", help="The serial port of a modem, as `sealband sim modem` prints it.")
 @click.option("--heap", default="81wK", show_default=True, help="As MicroPython's -X heapsize=.")
 @click.option("--seed", type=int, help="Of the wearer; default: made from the name.")
 @click.option(
@@ -93,6 +94,7 @@ def board(
     tree: Path | None,
     wifi: tuple[str, str] | None,
     ether: tuple[str, int] | None,
+    modem: str | None,
     heap: str,
     seed: int | None,
     speed: float | None,
@@ -134,6 +136,8 @@ def board(
             layout=described.flash_layout(),
             chip=described.chip,
             wifi={"ssid": wifi[0], "key": wifi[1]} if wifi else None,
+            modem=modem,
+            modem_key=described.modem.power_key if described.modem else None,
             on_line=None if quiet else show,
         )
         if tree is not None:

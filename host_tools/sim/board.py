@@ -60,6 +60,9 @@ class VirtualBoard:
             sockets are the host's, so it reaches what the host reaches, and 127.0.0.1 is the host; without one they
             fail as on the chip. `settimeout` is in virtual time as everything on the board: at speed 20 ten seconds are
             half a real one, to which a quarter of a real second is added for the host's scheduler.
+        modem: the pty of what UART 1 is connected to, a `SimModem`'s `port` for one; None: nothing. Over PPP the
+            board's sockets reach what is behind that modem, and not what the host reaches.
+        modem_key: the pin that presses the modem's power key; default: that of the board definition VIRTUAL.
         on_line: called with each line of the console, from the board's thread.
 
     Attributes:
@@ -82,6 +85,8 @@ class VirtualBoard:
         flash_size: int | None = None,
         chip: str = "esp32",
         wifi: Mapping[str, str] | None = None,
+        modem: str | None = None,
+        modem_key: int | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> None:
         if len(mac) != 6:
@@ -98,7 +103,11 @@ class VirtualBoard:
         self._chip = chip
         self._point = AccessPoint(wifi["ssid"], wifi["key"]) if wifi else None
         self._on_line = on_line
-        self._arguments: dict[str, Any] = {"mac": mac, "parts": parts, "adc": adc or {}}
+        described = boards.load(DEFINITION)
+        if modem_key is None and described.modem is not None:
+            modem_key = described.modem.power_key
+        lines = {"modem": modem, "modem_key": modem_key}
+        self._arguments: dict[str, Any] = {"mac": mac, "parts": parts, "adc": adc or {}, **lines}
         self._radio = Radio(ether, name, self._clock)
         self._lines = threading.Condition()
         self._line_count = 0

@@ -6,6 +6,7 @@ Bytes to frames and back; any bytes may be fed, and what is no frame is counted 
 
 import binascii
 import re
+from collections.abc import Iterator
 
 FLAG = 0x7E
 ESCAPE = 0x7D
@@ -54,17 +55,18 @@ class Deframer:
         self._begun = bytearray()
         self._overlong = False
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes; returns the frames that they complete, without their FCS."""
-        frames = []
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Take bytes; gives the frames that they complete, without their FCS, to be taken to the last one.
+
+        One after the other: a frame of LCP can change how the next one in the same bytes is to be read.
+        """
         *ended, rest = data.split(b"\x7e")
         for piece in ended:
             self._add(piece)
             frame = self._end()
             if frame is not None:
-                frames.append(frame)
+                yield frame
         self._add(rest)
-        return frames
 
     def _add(self, piece: bytes) -> None:
         if len(self._begun) + len(piece) > 2 * FRAME_MAX:

@@ -14,6 +14,7 @@ ADDRESS = "10.64.64.2"
 ESCAPE_S = 1.0  # guard time around +++ (V.250's S12), virtual seconds
 RESTART_REAL_S = 0.3  # PPP's and TCP's timers are virtual, but the host's scheduler is no part of the network
 GOODBYE_S = 1.0
+HANG_UP_S = 0.2
 
 
 class Call:
@@ -139,5 +140,5 @@ class Call:
 
     def _changed(self) -> None:
         if not self._ppp.running:
-            # what was written last, the acknowledgement of the end, goes first
-            self._loop.soon(self.end)
+            # the acknowledgement of the end goes first, and the host gets to see it before there is text
+            self._loop.at(time.monotonic() + max(0.03, self._clock.real_delay(HANG_UP_S)), self.end)

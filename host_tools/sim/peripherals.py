@@ -11,10 +11,11 @@ a sequence number and arguments; the answer is the sequence number, a status and
     o  NVS open        G S C B  get and set i32, get and set blob                 e  erase      c  commit
     T  transmit        L  listen             P  poll      W  wait                 Y  standby
     N  Wi-Fi, Z  partitions: a second letter says what (`host_tools.sim.requests`)
+    U  UART, K  PPP: likewise (`host_tools.sim.uart_requests`)      @  the way of the sockets
 
 Owns the RTC, pins, buses, watchdog and what a reset leaves of them all, and turns errors into answers. Not here: the
-process and its terminal (`host_tools.sim.processor`), what is behind the requests of NVS, radio, Wi-Fi and partitions
-(`host_tools.sim.requests`).
+process and its terminal (`host_tools.sim.processor`), what is behind the requests of NVS, radio, Wi-Fi, partitions,
+UART and PPP (`host_tools.sim.requests`, `host_tools.sim.uart_requests`).
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from dataclasses import dataclass, field
 
 from host_tools.sim.airtime import RadioError
 from host_tools.sim.bootloader import Bootloader
+from host_tools.sim.chip_ip import ChipIp
 from host_tools.sim.clock import SimClock
 from host_tools.sim.esp import EspError
 from host_tools.sim.flash import Flash
@@ -35,12 +37,15 @@ from host_tools.sim.nvs import Nvs
 from host_tools.sim.parts import Nack, Part
 from host_tools.sim.radio import Radio
 from host_tools.sim.requests import NoAnswer, NvsRequests, PartitionRequests, RadioRequests, WifiRequests
+from host_tools.sim.uart import PowerKey, Uart
+from host_tools.sim.uart_requests import PppRequests, UartRequests
 from host_tools.sim.wifi import AccessPoint, Station, WifiError
 
 RTC_MEMORY_MAX = 2048
 REQUEST_MAX = 8192
 ENODEV = 19
 EINVAL = 22
+PPP_WAY = 1 << 30
 _OK = b"\0"
 _NS = 1_000_000_000
 
@@ -88,6 +93,8 @@ class Peripherals:
         chip: a key of `firmware.CHIP_IDS`.
         say: called with what the boot loader would log.
         wifi: the access point, or None.
+        modem: the pty of what is on UART 1, or None.
+        modem_key: the pin that presses its power key, or None.
         parts: on the I2C buses (every bus has them all).
         adc: pin → what returns microvolts at that pin.
         on_event: told what concerns the process, from the answering thread; returns when that was dealt with.
@@ -104,6 +111,8 @@ class Peripherals:
         chip: str,
         say: Callable[[str], None],
         wifi: AccessPoint | None,
+        modem: str | None,
+        modem_key: int | None,
         parts: Sequence[Part],
         adc: Mapping[int, Callable[[], int]],
         on_event: Callable[[Event], Future[None]],
@@ -118,7 +127,12 @@ class Peripherals:
         self.partition_cut_after = 0
         self.station = Station(clock.now, wifi, seed=int.from_bytes(mac, "big"))
         self.bootloader = Bootloader(flash, chip, say, self._spend_partition)
+        self._uart = Uart(modem, clock.now)
+        self._stack = ChipIp(self._uart, clock)
+        self._key = PowerKey(modem, modem_key)
         self._modem = RadioRequests(radio)
+        self._serial = UartRequests(self._uart)
+        self._ppp = PppRequests(self._stack)
         self._keys = NvsRequests(nvs, self._spend_nvs)
         self._wifi = WifiRequests(self.station)
         self._partitions = PartitionRequests(flash, self.bootloader, self._spend_partition)
@@ -147,9 +161,16 @@ class Peripherals:
         with self._lock:
             self.station.reset()
         self.radio.close()
+        self.release_lines()
         self.pins.clear()
         self.wake = Wake()
         self.watchdog_at = None
+
+    def release_lines(self) -> None:
+        """The program has ended: nobody drives what goes out of the chip any more."""
+        self._stack.close()
+        self._uart.close()
+        self._key.set(0)
 
     def serve(self, connection: socket.socket) -> None:
         """Answer one process until it ends."""
@@ -287,6 +308,8 @@ class Peripherals:
 
     def _set_pin(self, body: bytes) -> bytes:
         self.pins[body[0]] = body[1]
+        if body[0] == self._key.pin:
+            self._key.set(body[1])
         return b""
 
     def _wake_ext0(self, body: bytes) -> bytes:
@@ -325,6 +348,19 @@ class Peripherals:
         with self._lock:
             return self._wifi.answer(body)
 
+    def _serial_line(self, body: bytes) -> bytes:
+        return self._serial.answer(body)
+
+    def _ppp_link(self, body: bytes) -> bytes:
+        return self._ppp.answer(body)
+
+    def _way(self, _: bytes) -> bytes:
+        # PPP makes itself the way for everything (lwIP's default interface); a socket lives as long as its way
+        if self._stack.up:
+            return struct.pack(">I", PPP_WAY | self._stack.session)
+        with self._lock:
+            return struct.pack(">I", self.station.association if self.station.connected() else 0)
+
     def set_wifi_range(self, up: bool) -> None:
         """Bring the access point into range, or take it away."""
         with self._lock:
@@ -352,6 +388,9 @@ _HANDLERS: dict[bytes, Callable[[Peripherals, bytes], bytes]] = {
     b"y": Peripherals._wake_ext1,
     b"N": Peripherals._network,
     b"Z": Peripherals._partition,
+    b"U": Peripherals._serial_line,
+    b"K": Peripherals._ppp_link,
+    b"@": Peripherals._way,
 }
 
 

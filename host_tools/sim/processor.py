@@ -412,6 +412,7 @@ class Processor:
         if self._server is not None:
             self._server.join(COMMAND_S)
             self._server = None
+        self.chip.release_lines()
 
 
 _VERBS: dict[str, Callable[..., None]] = {

@@ -16,6 +16,8 @@ from host_tools.sim.ip import ACK, FIN, MSS, PSH, RST, SYN, Segment
 WINDOW = 5760  # lwIP's TCP_WND in ESP-IDF
 SEND_BUFFER = 5760
 TRIES_MAX = 8
+SYN_TRIES_MAX = 5
+BACKOFF_MAX = 5
 TIME_WAIT_S = 1.0
 _MASK = 0xFFFFFFFF
 _HALF = 0x80000000
@@ -182,7 +184,7 @@ class Tcp:
     # time
 
     def _arm(self) -> None:
-        self.deadline = self._now + self._rto_s * (1 << self._tries)
+        self.deadline = self._now + self._rto_s * (1 << min(self._tries, BACKOFF_MAX))
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -193,7 +195,7 @@ class Tcp:
             self._close()
             return
         self._tries += 1
-        if self._tries > TRIES_MAX:
+        if self._tries > (SYN_TRIES_MAX if self._syn_pending else TRIES_MAX):
             self.fail(errno.ETIMEDOUT)
             return
         if self._syn_pending:

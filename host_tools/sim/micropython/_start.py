@@ -88,7 +88,7 @@ def _mount():
     vfs.mount(vfs.VfsLfs2(flash), "/")
     os.chdir("/")
     sys.path[:] = ["", ".frozen", "/lib"]
-    for name in ("_partition", "esp", "esp32", "lora", "network", "select", "socket"):
+    for name in ("_partition", "_ppp", "_uart", "esp", "esp32", "lora", "network", "select", "socket"):
         sys.modules[name] = _Module(name)
     sys.modules["_asyncio"] = sys.modules["select"]
 

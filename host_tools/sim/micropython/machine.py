@@ -155,3 +155,12 @@ class WDT:
 
     def feed(self):
         _call(b"f")
+
+
+def __getattr__(name):
+    # loaded only where there is a modem: on the chip it is C and takes no heap
+    if name != "UART":
+        raise AttributeError(name)
+    import _uart
+
+    return _uart.UART

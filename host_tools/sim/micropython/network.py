@@ -21,6 +21,15 @@ STAT_HANDSHAKE_TIMEOUT = const(204)
 _SCAN_MS = const(2400)
 
 
+def __getattr__(name):
+    # its own file: who has Wi-Fi only has no use for it
+    if name != "PPP":
+        raise AttributeError(name)
+    import _ppp
+
+    return _ppp.PPP
+
+
 class WLAN:
     IF_STA = const(0)
     IF_AP = const(1)

@@ -1,9 +1,13 @@
 # `socket` as the ESP32 has it, while the board has an address; without one nothing can be reached. The sockets beneath
 # are the host's own, so 127.0.0.1 is the host. No servers: bind, listen and accept are not there.
 #
-# A socket belongs to the Wi-Fi association in which it connected. When that ends, it is broken: ECONNABORTED, which is
-# what lwIP says when the address goes. `settimeout` is in virtual time like everything on the board, and a quarter of a
-# real second is added: the host's scheduler is no part of the network. Addresses are (host, port), as on the chip.
+# While PPP is the way, the socket beneath is one end of a loopback connection to host_tools/sim/chip_ip.py, which does
+# TCP over PPP; it is asked how connecting goes on, and a datagram begins with its address there.
+#
+# A socket belongs to the Wi-Fi association or PPP session in which it connected. When that ends, it is broken:
+# ECONNABORTED, which is what lwIP says when the address goes. `settimeout` is in virtual time like everything on the
+# board, and a quarter of a real second is added: the host's scheduler is no part of the network. Addresses are
+# (host, port), as on the chip.
 import io
 import struct
 
@@ -14,12 +18,15 @@ from micropython import const
 from uselect import POLLIN, POLLOUT
 from uselect import poll as _poll
 from usocket import AF_INET, SO_REUSEADDR, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET  # noqa: F401
+from utime import sleep_us as _sleep_us
 
 IPPROTO_TCP = const(6)
 IPPROTO_UDP = const(17)
 IPPROTO_IP = const(0)
 
 _EAGAIN = const(11)
+_EINPROGRESS = const(115)
+_PPP = const(1073741824)
 _PIECE = 128
 _ECONNABORTED = const(103)
 _ETIMEDOUT = const(110)
@@ -31,10 +38,9 @@ _STEP_MS = const(100)  # how often a waiting socket looks whether it is still al
 _LINE = const(64)
 
 
-# The association that holds, or 0.
-def _association():
-    state = struct.unpack(">HBBIbb", _call(b"N?"))
-    return state[3] if state[1] else 0
+# The association or PPP session that holds, or 0.
+def _way():
+    return struct.unpack(">I", _call(b"@"))[0]
 
 
 def getaddrinfo(host, port, af=0, type=0, proto=0, flags=0):
@@ -43,13 +49,32 @@ def getaddrinfo(host, port, af=0, type=0, proto=0, flags=0):
         numeric = True
     except OSError:
         numeric = False
-    if not numeric and not _association():
-        raise OSError(_EAI_FAIL)
+    if not numeric:
+        way = _way()
+        if not way:
+            raise OSError(_EAI_FAIL)
+        if way & _PPP:
+            host = _look_up(host)
     for found in _native.getaddrinfo(host, port):
         if found[0] == AF_INET:
             _, address, port = _native.sockaddr(found[4])
             return [(AF_INET, type or SOCK_STREAM, proto, "", (_native.inet_ntop(AF_INET, address), port))]
     raise OSError(_EAI_FAIL)
+
+
+def _look_up(name):
+    try:
+        while True:
+            found = _call(b"Kh", name.encode())
+            if found:
+                return _native.inet_ntop(AF_INET, found)
+            _sleep_us(2000)
+    except OSError:
+        raise OSError(_EAI_FAIL)
+
+
+def _loopback(port):
+    return _native.getaddrinfo("127.0.0.1", port)[0][4]
 
 
 def _sockaddr(address):
@@ -63,6 +88,8 @@ class socket(io.IOBase):
         self._poll.register(self._socket, 0)
         self._limit_ms = -1  # real ones; -1: none
         self._association = 0
+        self._number = 0  # of the connection over PPP, while it is being made
+        self._proxy = None  # where datagrams over PPP go
 
     def settimeout(self, seconds):
         if seconds is None:
@@ -85,6 +112,15 @@ class socket(io.IOBase):
     def connect(self, address):
         self._begin()
         target = _sockaddr(address)
+        if self._association & _PPP:
+            _, four, port = _native.sockaddr(target)
+            self._number, port = struct.unpack(">HH", _call(b"Kt", four + struct.pack(">H", port)))
+            self._socket.connect(_loopback(port))
+            self._socket.setblocking(False)
+            if not self._limit_ms:
+                raise OSError(_EINPROGRESS)
+            self._wait(POLLOUT)
+            return
         if self._limit_ms == 0:
             self._socket.setblocking(False)
             self._socket.connect(target)
@@ -94,13 +130,24 @@ class socket(io.IOBase):
         self._socket.setblocking(False)
 
     def _begin(self):
-        self._association = _association()
+        self._association = _way()
         if not self._association:
             raise OSError(_EHOSTUNREACH)
 
     def _alive(self):
-        if self._association != _association():
+        if self._association != _way():
             raise OSError(_ECONNABORTED)
+
+    # Whether a connection over PPP is there by now.
+    def _connected(self):
+        if self._number:
+            code = struct.unpack(">H", _call(b"Kq", struct.pack(">H", self._number)))[0]
+            if code == _EINPROGRESS:
+                return False
+            if code:
+                raise OSError(code)
+            self._number = 0
+        return True
 
     # Wait for the socket; False: it is not one that waits.
     def _wait(self, event):
@@ -108,8 +155,12 @@ class socket(io.IOBase):
         self._poll.modify(self._socket, event)
         while True:
             self._alive()
+            connected = self._connected()
             step_ms = _STEP_MS if left_ms < 0 else min(_STEP_MS, left_ms)
-            if self._poll.poll(step_ms):
+            if not connected:
+                step_ms = min(step_ms, 2)
+                _sleep_us(step_ms * 1000)
+            elif self._poll.poll(step_ms):
                 return True
             if left_ms >= 0:
                 left_ms -= step_ms
@@ -187,11 +238,21 @@ class socket(io.IOBase):
 
     def sendto(self, data, address):
         self._begin()
-        return self._socket.sendto(data, _sockaddr(address))
+        target = _sockaddr(address)
+        if not self._association & _PPP:
+            return self._socket.sendto(data, target)
+        if self._proxy is None:
+            self._proxy = _loopback(struct.unpack(">H", _call(b"Ku"))[0])
+        _, four, port = _native.sockaddr(target)
+        return self._socket.sendto(four + struct.pack(">H", port) + data, self._proxy) - 6
 
     def recvfrom(self, n):
         if not self._wait(POLLIN):
             raise OSError(_EAGAIN)
+        if self._proxy is not None:
+            data = self._socket.recv(n + 6)
+            port = struct.unpack(">H", data[4:6])[0]
+            return data[6:], (_native.inet_ntop(AF_INET, data[:4]), port)
         data, source = self._socket.recvfrom(n)
         _, address, port = _native.sockaddr(source)
         return data, (_native.inet_ntop(AF_INET, address), port)
@@ -207,6 +268,12 @@ class socket(io.IOBase):
 
     # What TLS and polls ask: 3 poll, 4 close, 10 file number.
     def ioctl(self, request, argument):
+        if self._number and request != 4:
+            try:
+                if not self._connected():
+                    return 0 if request == 3 else -_EINVAL
+            except OSError:
+                return argument & (POLLIN | POLLOUT) | 8 if request == 3 else -_EINVAL
         if request == 3:
             self._poll.modify(self._socket, argument)
             found = self._poll.poll(0)
