@@ -9,7 +9,7 @@ from sealband.links.base import LinkError
 
 fakemodem.install()
 
-from sealband.links import attach, modemstart  # noqa: E402
+from sealband.links import attach, modemsetup, modemstart  # noqa: E402
 from sealband.links.lte import LteBearer  # noqa: E402
 
 # what up() may take, in ms: finding the module (two presses of its key, two other rates), SIM, settings, 180 s for a
@@ -153,7 +153,7 @@ def test_timers_are_coded_as_ts_24_008_says():
         (35712000, "11011111"),
         (99999999, "11011111"),
     ):
-        assert attach.timer(seconds, attach._TAU) == tau, seconds
+        assert modemsetup.timer(seconds, modemsetup._TAU) == tau, seconds
     for seconds, active in (
         (0, "00000000"),
         (2, "00000001"),
@@ -167,7 +167,7 @@ def test_timers_are_coded_as_ts_24_008_says():
         (11160, "01011111"),
         (99999, "01011111"),
     ):
-        assert attach.timer(seconds, attach._ACTIVE) == active, seconds
+        assert modemsetup.timer(seconds, modemsetup._ACTIVE) == active, seconds
 
 
 def test_cycles_are_coded_as_ts_24_008_says():
@@ -188,7 +188,7 @@ def test_cycles_are_coded_as_ts_24_008_says():
         (10486, "1111"),
         (99999, "1111"),
     ):
-        assert attach.cycle(seconds) == code, seconds
+        assert modemsetup.cycle(seconds) == code, seconds
 
 
 def test_registration_is_read_with_and_without_its_first_number():
@@ -481,7 +481,7 @@ def test_board_without_a_modem_is_refused():
 
 
 def test_nothing_that_attaching_needs_stays_loaded():
-    names = ("modemstart", "attach", "modem", "sim70xx")
+    names = ("modemstart", "modemsetup", "attach", "modem", "sim70xx")
     for fails in (False, True):
         bearer, modem, clock = setup("SIM7080G attaches")
         Ppp.comes = not fails
@@ -495,7 +495,7 @@ def test_nothing_that_attaching_needs_stays_loaded():
         run(clock, bearer.down(), 30000)
         for name in names:
             assert "sealband.links." + name not in sys.modules
-    assert attach and modemstart  # this file's own hold on them
+    assert attach and modemsetup and modemstart  # this file's own hold on them
 
 
 def test_going_down_never_raises():

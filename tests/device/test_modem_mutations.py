@@ -11,7 +11,7 @@ from sealband.links.base import LinkError
 
 fakemodem.install()
 
-from sealband.links import attach, lte, modem, modemstart  # noqa: E402
+from sealband.links import attach, lte, modem, modemsetup, modemstart  # noqa: E402
 from sealband.links.lte import LteBearer  # noqa: E402
 
 TIMEOUT_S = 110
@@ -187,5 +187,5 @@ def test_answer_that_never_ends_stops_no_other_than_its_own_command():
 
 
 def test_modules_that_the_sweep_keeps_are_the_shipped_ones():
-    for module in (attach, modem, modemstart):
+    for module in (attach, modem, modemsetup, modemstart):
         assert sys.modules[module.__name__] is module

@@ -1,6 +1,6 @@
 # IP over a cellular modem: a bearer for mqtt.py. What stays loaded while the connection is up is this. How a modem is
-# brought there is modemstart.py and attach.py, one after the other, with the engine and the table of the one family
-# that the board names; nothing of it stays.
+# brought there is modemstart.py, modemsetup.py and attach.py, one after the other, with the engine and the table of the
+# one family that the board names; nothing of it stays.
 import sys
 import time
 
@@ -12,6 +12,7 @@ _HANG_UP_MS = const(3000)
 _HANG_UP_POLL_MS = const(50)
 _RX_LEN = const(2048)  # more than a whole packet, which may come while Python is busy
 _START = "sealband.links.modemstart"
+_SETUP = "sealband.links.modemsetup"
 _ATTACH = "sealband.links.attach"
 _ENGINE = "sealband.links.modem"
 
@@ -72,9 +73,12 @@ class LteBearer:
             if not cellular:
                 raise LinkError("no cellular network was provisioned")
             modem, table = self._modem()
-            yield from _load(_START).on(self, modem, table, cellular[1], self._store)
+            apn, pin, user, password = cellular
+            yield from _load(_START).on(modem, self, table, pin, self._store)
             _drop(_START)
-            yield from _load(_ATTACH).run(self, modem, table, self._uart, cellular)
+            yield from _load(_SETUP).run(modem, self, table, apn)
+            _drop(_SETUP)
+            yield from _load(_ATTACH).run(modem, self, table, self._uart, user, password)
         except Exception as error:
             self._drop()
             yield from self.down()
@@ -89,7 +93,7 @@ class LteBearer:
             return
         try:
             modem, table = self._modem()
-            yield from _load(_START).off(self, modem, table)
+            yield from _load(_START).off(modem, self, table)
         except Exception:
             pass  # nothing else can be done; up() finds it in whatever state it is
         finally:
@@ -120,5 +124,5 @@ class LteBearer:
         return _load(_ENGINE).Modem(self._uart, self._urc, self.ticks_ms), _load(pins["profile"]).TABLE
 
     def _drop(self):
-        for name in (_START, _ATTACH, _ENGINE, self.board.MODEM["profile"]):
+        for name in (_START, _SETUP, _ATTACH, _ENGINE, self.board.MODEM["profile"]):
             _drop(name)

@@ -25,10 +25,10 @@ _DIAL_ENDS = ("NO CARRIER", "BUSY", "NO ANSWER", "NO DIALTONE", "NO DIAL TONE")
 # with `more` None digits only.
 def checked(text, more, least, most):
     if not least <= len(text) <= most:
-        raise LinkError("a value for the modem is of the wrong length")
+        raise LinkError("a value has the wrong length")
     for character in text:
         if not "0" <= character <= "9" and (more is None or not ("a" <= character.lower() <= "z" or character in more)):
-            raise LinkError("a value for the modem has a character that it may not have")
+            raise LinkError("a value has a character that it may not have")
     return text
 
 

@@ -62,7 +62,7 @@ def _same_rate(modem, ours):
 
 
 # Off, by its own word if it can. LinkError: it did not say so, and what else there is was done.
-def off(bearer, modem, table):
+def off(modem, bearer, table):
     text, said, key_ms = entry(table, "off")
     try:
         if not (yield from modem.sync(2, True)):
@@ -134,7 +134,7 @@ def _sim(modem, table, pin, store):
     raise LinkError("the SIM stays locked")
 
 
-def on(bearer, modem, table, pin, store):
+def on(modem, bearer, table, pin, store):
     yield from _wake(modem, bearer, table)
     yield from modem.ask("E0")
     yield from modem.ask("+CMEE=1")
