@@ -84,7 +84,7 @@ def test_events_go_before_telemetry_and_do_not_wait_for_the_schedule():
     assert w.node.event(2, 1)
     assert w.queue()[0][0] == 0
     w.link.deaf = False
-    w.node.session.backoff.failures = 0
+    w.node.session.backoffs[0].failures = 0
     before = w.time.ms
     w.run(30)
     event = [items for items in w.server.messages() if items[0] == messages.EVENT]
@@ -111,7 +111,7 @@ def test_lost_server_leads_to_hello_frames_with_growing_pauses_never_to_a_flood(
     w.link.deaf = False
     w.run(2 * 5400 + 600)
     assert w.server.hellos == 1
-    assert not w.node.session.backoff.lost
+    assert not w.node.session.backoffs[0].lost
     w.node.report()
     w.run(120)
     assert w.node.outbox.drops == w.server.status()[messages.STATUS_DROPS] > 0
@@ -122,7 +122,7 @@ def test_an_event_is_tried_too_while_the_server_is_lost():
     w.run(100)
     w.link.deaf = True
     w.run(4 * 3600)
-    assert w.node.session.backoff.lost
+    assert w.node.session.backoffs[0].lost
     before = len(w.link.sent)
     w.node.event(2)
     w.run(20)
@@ -291,7 +291,7 @@ def test_a_server_that_is_lost_and_a_flash_that_refuses_do_not_make_it_spin():
     w = Wearable(send_every_s=60)
     w.link.deaf = True
     w.run(1200)
-    assert w.node.session.backoff.lost
+    assert w.node.session.backoffs[0].lost
     attempts = []
 
     def refuse():

@@ -108,8 +108,11 @@ class ServerLink(Link):
         return True
 
     def listen(self):
+        if self.opens_at is None:
+            return []
         yield self.opens_at - self._time.ms
         assert 0 <= self._time.ms - self.opens_at < 300, "late for the window"
+        self.opens_at = None
         yield 200
         if self.deaf:
             return []

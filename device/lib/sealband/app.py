@@ -11,6 +11,8 @@ class App:
     # deep_sleep: sleep deeply between wake-ups, which restarts the board; else it stays awake
     # watchdog_s: reset the board when the loop hangs so long; None: none (it can't be stopped, not even by the REPL)
     # listeners: coroutines beside the work, each `await listener.serve(node)`; only on a board that stays awake
+    # patience_s: so long telemetry waits for the cheapest link (the least `grade`) before it goes over a dearer one
+    # ask_first: nothing is sampled until the server has said what the wearer agrees to
     # on_sample(node, record, t, value): may call node.event(id, value ...)
     def __init__(
         self,
@@ -24,6 +26,8 @@ class App:
         on_sample=None,
         echo=True,
         listeners=(),
+        patience_s=3600,
+        ask_first=False,
     ):
         seen = [record for every in sensors for record in every.sensor.records]
         if len(set(seen)) != len(seen):
@@ -33,6 +37,8 @@ class App:
         if deep_sleep and listeners:
             raise ValueError("nothing is heard in deep sleep")
         self.listeners = listeners
+        self.patience_s = patience_s
+        self.ask_first = ask_first
         self.sensors = list(sensors)
         self.links = list(links)
         self.defaults = {

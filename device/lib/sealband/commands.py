@@ -1,14 +1,13 @@
-# What the server may ask of a device: one authenticated plaintext in, its effect and a receipt out. A message that is
+# What the server said: one authenticated plaintext in, its effect and a receipt out (orders.py). A message that is
 # not exactly as the wire format has it is refused whole, and counted. Opens nothing and sends nothing itself.
 from micropython import const
 
-from sealband.config import SettingsError
+from sealband import once
 from sealband.crypto import cbor
 from sealband.errors import StoreError
 from sealband.outbox import REPLY
 from sealwire import messages
 from sealwire.frame import CTR_MAX
-from sealwire.keys import REKEY_LEN
 
 _ITEMS_MAX = const(64)
 _DEPTH_MAX = const(3)
@@ -21,8 +20,8 @@ def _is_uint(value, most):
 
 
 # Do what a plaintext asks for; it came in this epoch, with this downlink counter. carried: by a courier, so it may be
-# old, and whoever carried it chose when it came.
-def act(node, epoch, ctr, plaintext, carried=False):
+# old, and whoever carried it chose when it came. link: that it came over.
+def act(node, epoch, ctr, plaintext, carried=False, link=None):
     try:
         items = cbor.decode_sequence(plaintext, _DEPTH_MAX, _ITEMS_MAX)
     except cbor.CborError:
@@ -33,10 +32,10 @@ def act(node, epoch, ctr, plaintext, carried=False):
     kind = items[0]
     if kind == messages.SYNC:
         # a sync that is refused gets no receipt: the receipt would be answered with a sync
-        if not _sync(node, epoch, items, carried):
+        if not _sync(node, epoch, items, carried, link):
             node.refuse()
         return
-    code = _command(node, epoch, kind, items)
+    code = once("sealband.orders").follow(node, epoch, kind, items)
     node.log.note("command", kind, code)
     if code != messages.RESULT_DONE:
         node.refuse()
@@ -44,14 +43,17 @@ def act(node, epoch, ctr, plaintext, carried=False):
         node.say(REPLY, messages.RECEIPT, ctr, code)
 
 
-def _sync(node, epoch, items, carried=False):
-    if len(items) != 5:
+def _sync(node, epoch, items, carried, link):
+    margin_db = items.pop() if len(items) == 6 else None
+    if len(items) != 5 or not (margin_db is None or (type(margin_db) is int and -64 <= margin_db < 64)):
         return False
     _, t, newest, bitmap, release = items
     if not _is_uint(newest, CTR_MAX) or not _is_uint(bitmap, _UINT32_MAX) or not _is_uint(release, _UINT32_MAX):
         return False
     if not _is_uint(t, _UINT32_MAX):
         return False
+    if link and margin_db is not None:
+        node.ask(link, "margin", margin_db)
     was_valid = node.clock.valid
     links = node.app.links
     moved = node.clock.past(t, not links) if carried else node.clock.sync(t)
@@ -77,43 +79,3 @@ def _sync(node, epoch, items, carried=False):
         if node.outbox.expire(epoch - 1):
             node.log.note("dropped", node.outbox.drops)
     return True
-
-
-# the result code
-def _command(node, epoch, kind, items):
-    try:
-        if kind == messages.REPORT:
-            if len(items) != 1:
-                return messages.RESULT_MALFORMED
-            node.report()
-            return messages.RESULT_DONE
-        if kind == messages.CONFIGURE:
-            if len(items) != 2:
-                return messages.RESULT_MALFORMED
-            node.config.change(items[1])
-            node.configured()
-            return messages.RESULT_DONE
-        if kind == messages.REKEY:
-            if len(items) != 2 or type(items[1]) is not bytes or len(items[1]) != REKEY_LEN:
-                return messages.RESULT_MALFORMED
-            if not node.chain.rekey(items[1], node.clock.now() if node.clock.valid else None, epoch):
-                return messages.RESULT_OUT_OF_RANGE
-            node.log.note("epoch", node.chain.epoch)
-            return messages.RESULT_DONE
-        if kind == messages.RETIRE:
-            if len(items) != 1:
-                return messages.RESULT_MALFORMED
-            from sealband import retire
-
-            retire.begin(node)
-            return messages.RESULT_DONE
-        if kind == messages.UPDATE:
-            from sealband.update import order
-
-            return order.take(node, items)
-    except SettingsError as error:
-        return error.code
-    except StoreError:
-        node.log.note("store")
-        return messages.RESULT_FAILED
-    return messages.RESULT_UNSUPPORTED

@@ -11,23 +11,20 @@ import time
 
 from micropython import const
 
-import sealboot
-from sealband import seal
+from sealband import once, seal
 from sealband.batch import Batch
 from sealband.clock import Clock
 from sealband.config import Config
 from sealband.crypto import cbor
 from sealband.errors import ChainStopped, SealError, StoreError
-from sealband.links.base import LinkError
 from sealband.log import Log
 from sealband.outbox import EVENT, REPLY, TELEMETRY
 from sealband.sampler import Sampler
 from sealband.session import Session
-from sealwire import frame, messages, radio, recordids
+from sealwire import frame, messages, radio
 
 _LONGEST_MS = const(3600000)
 _SLICE_MS = const(1000)
-_START_SPREAD_MS = const(4000)
 _FAULT_PAUSE_MS = const(5000)
 _FAULTS_APART_MS = const(60000)  # more apart, they are two incidents
 _FAULTY_MAX_MS = const(180000)
@@ -70,13 +67,14 @@ class Node:
         self.batch = Batch()
         self.session = Session(self, random)
         self.sampler = Sampler(app.sensors, self.batch, self._sampled if app.on_sample else None, self._sensor_failed)
+        self.sampler.consent = once("sealband.consent").load(store, app.ask_first)
         self.refused = 0  # downlinks since the cold start
         self.faults = 0  # exceptions in our own code
         self.store = store
         self._sleep_ms = sleep_ms
         self.random = random
         self._watchdog = watchdog
-        self._reset_cause = reset_cause
+        self.reset_cause = reset_cause
         self._reset = reset
         self._faulty_since_ms = 0
         self.links = []  # those that work
@@ -95,7 +93,7 @@ class Node:
             trial.begin(self)
         self.resumed = self._resume()  # from deep sleep
         if not self.resumed:
-            self._cold_start()
+            once("sealband.report").begin(self)
         self.open_links()
 
     # --- start
@@ -108,37 +106,6 @@ class Node:
 
         return sleep.resume(self, state)
 
-    def _cold_start(self):
-        now = self.clock.now()
-        self.sampler.start(now)
-        if self.trial:
-            self.sampler.probe()
-        self.send_at = self._next(now, self.config.send_every_s)
-        self.status_at = now
-        # a ward whose power comes back must not speak all at once
-        self.session.backoff.hold(self.clock.uptime_ms(), 0, _START_SPREAD_MS)
-        self.log.note("boot", self._reset_cause)
-        self._tell_update()
-
-    # What the updater and the start have to say about an update, left in a file for who can seal it.
-    def _tell_update(self):
-        path = self.update_folder + "/reports"
-        try:
-            with open(path, "rb") as file:
-                steps = cbor.decode(file.read())
-            for sequence, state, code in steps:
-                if not self.say(REPLY, messages.UPDATE_REPORT, sequence, state, code):
-                    return
-                self.log.note("update", sequence, state, code)
-        except OSError:
-            return  # there is nothing to say
-        except (cbor.CborError, TypeError, ValueError):
-            pass  # no steps of ours: gone with the rest
-        try:
-            os.remove(path)
-        except OSError:
-            pass  # said again after the next start
-
     # open those that do not work yet
     def open_links(self):
         if not self._closed:
@@ -146,7 +113,8 @@ class Node:
         for link in list(self._closed):
             try:
                 link.open(self.store, self.clock, self.config, self.random)
-            except LinkError:
+            except Exception:
+                # LinkError as a rule; whatever a link raises, the others go on
                 self.log.note("link", self.app.links.index(link))
                 continue
             self._closed.remove(link)
@@ -154,6 +122,13 @@ class Node:
         for link in self.app.links:
             if link not in self._closed:
                 self.links.append(link)
+
+    # What a method returns, None when it raised: whatever a link does, it ends nothing.
+    def ask(self, link, name, *more):
+        try:
+            return getattr(link, name)(*more)
+        except Exception:
+            return None
 
     # --- the drivers
 
@@ -290,7 +265,8 @@ class Node:
             self._reset()
         return _FAULT_PAUSE_MS
 
-    def _next(self, now, period_s):
+    # the next multiple of a period
+    def after(self, now, period_s):
         return now // period_s * period_s + period_s
 
     # What does not take time: seal when it is time, report, begin an epoch.
@@ -311,10 +287,10 @@ class Node:
             self.report()
         # what was due before the boundary still belongs to this batch
         if now >= self.send_at and not self.sampler.pending(self.send_at):
-            self.send_at = self._next(now, self.config.send_every_s)
+            self.send_at = self.after(now, self.config.send_every_s)
             if self.clock.valid and self.seal_batch(self.send_at - self.config.send_every_s):
                 # devices with the same schedule do not speak at the same moment
-                self.session.backoff.hold(self.clock.uptime_ms(), 0, min(30000, self.config.send_every_s * 50))
+                self.session.spread(min(30000, self.config.send_every_s * 50))
         elif self.clock.valid and len(self.batch) >= _BATCH_MAX:
             self.seal_batch(None)
         if self.trial:
@@ -372,7 +348,8 @@ class Node:
         except SealError:
             return False  # too long for any frame
         drops = self.outbox.drops
-        self.outbox.put(priority, self.chain.epoch, ctr, data)
+        self.outbox.put(priority, self.chain.epoch, ctr, data, self.clock.uptime())
+        self.session.queued(priority)
         self.log.note("sealed", priority, len(data), ctr)
         if self.outbox.drops > drops:
             self.log.note("dropped", self.outbox.drops)
@@ -387,45 +364,15 @@ class Node:
 
     # Something happened that must not wait: sealed at once, sent before all telemetry. False: it could not be sealed.
     def event(self, event, *values):
-        sealed = self.say(EVENT, messages.EVENT, self.clock.now(), event, *values)
-        if sealed:
-            self.session.urge()
-        return sealed
+        return self.say(EVENT, messages.EVENT, self.clock.now(), event, *values)
 
     # Queue a status.
     def report(self):
         return self._queue(REPLY, self.status(self.frame_max() - frame.OVERHEAD))
 
-    # A status of at most so many bytes: what matters most comes first, what does not fit is left out.
+    # A status of at most so many bytes.
     def status(self, plaintext_max):
-        airtime_ms = 0
-        for link in self.links:
-            airtime_ms += link.airtime_ms()
-        fields = (
-            (messages.STATUS_DROPS, self.outbox.drops),
-            (messages.STATUS_SENSOR_ERRORS, self.sampler.errors),
-            (messages.STATUS_REFUSED, self.refused),
-            (messages.STATUS_SAMPLES_LOST, self.batch.lost),
-            (messages.STATUS_BATTERY_MV, self.sampler.newest.get(recordids.BATTERY_VOLTAGE)),
-            (messages.STATUS_RESET_CAUSE, self._reset_cause),
-            (messages.STATUS_RELEASE, sealboot.sequence or None),
-            (messages.STATUS_RUNNING, sealboot.digest[:8] or None),
-            (messages.STATUS_UPTIME_S, self.clock.uptime()),
-            (messages.STATUS_AIRTIME_MS, airtime_ms),
-            (messages.STATUS_FREE_HEAP, gc.mem_free()),
-        )
-        head = cbor.encode(messages.STATUS) + cbor.encode(self.clock.now())
-        chosen = {}
-        encoded = cbor.encode(chosen)
-        for key, value in fields:
-            if value is None:
-                continue
-            chosen[key] = value
-            longer = cbor.encode(chosen)
-            if len(head) + len(longer) > plaintext_max:
-                break
-            encoded = longer
-        return head + encoded
+        return once("sealband.report").status(self, plaintext_max)
 
     def _sampled(self, record, t, value):
         self.app.on_sample(self, record, t, value)
@@ -445,14 +392,14 @@ class Node:
         now = self.clock.now()
         self.batch.shift(seconds)
         self.sampler.shift(seconds, now)
-        self.send_at = self._next(now, self.config.send_every_s)
+        self.send_at = self.after(now, self.config.send_every_s)
         self.status_at += seconds
         self._advance_at = 0
 
     # Settings changed.
     def configured(self):
         now = self.clock.now()
-        self.send_at = self._next(now, self.config.send_every_s)
+        self.send_at = self.after(now, self.config.send_every_s)
         self.status_at = min(self.status_at, now + self.config.status_every_s)
         for link in self.links:
-            link.configure(self.config)
+            self.ask(link, "configure", self.config)

@@ -5,6 +5,8 @@
 # after a power cut it is there whole or not at all. A drop is counted in NVS, with the frame's name, before the file is
 # removed; start-up removes what was counted but is still there. So each drop is counted once, whenever the power fails.
 #
+# When a frame was queued is kept in RAM only, to the minute: after a cold start those that wait count as old.
+#
 # When it is full, telemetry gives way to everything else, and the oldest frame of a priority to newer ones.
 import os
 import struct
@@ -22,6 +24,8 @@ TELEMETRY = const(2)
 
 _REPLIES_MAX = const(8)  # a board that keeps starting anew must not push out telemetry with its statuses
 _KEY_LEN = const(7)
+ENTRY_LEN = const(9)  # a key and the minute of the uptime in which it was queued
+_OLD = const(0xFFFF)  # in place of a minute
 _KEY = ">BIH"
 _RECORD = ">I7s"  # drops since enrolment, key of the frame that was dropped last
 _ENOSPC = const(28)
@@ -33,13 +37,13 @@ class Outbox:
         self._path = path
         self._frames_max = frames_max
         self._bytes_max = bytes_max
-        self._index = bytearray()  # keys, 7 bytes each, in order
+        self.index = bytearray()  # entries in the order of their keys
         self._bytes = 0
         self.drops = 0
         self._load()
 
     def __len__(self):
-        return len(self._index) // _KEY_LEN
+        return len(self.index) // ENTRY_LEN
 
     def _load(self):
         dropped = b""
@@ -71,21 +75,32 @@ class Outbox:
     def _file(self, name):
         return self._path + "/" + name
 
-    def _insert(self, key):
-        index = self._index
+    # where the entry of a packed key is, or belongs
+    def _find(self, packed):
+        index = self.index
         low, high = 0, len(self)
         while low < high:
-            middle = (low + high) // 2
-            if bytes(index[middle * _KEY_LEN : (middle + 1) * _KEY_LEN]) < key:
-                low = middle + 1
+            middle = (low + high) // 2 * ENTRY_LEN
+            if bytes(index[middle : middle + _KEY_LEN]) < packed:
+                low = middle // ENTRY_LEN + 1
             else:
-                high = middle
-        index[low * _KEY_LEN : low * _KEY_LEN] = key
+                high = middle // ENTRY_LEN
+        return low * ENTRY_LEN
+
+    def _insert(self, packed, minute=_OLD):
+        at = self._find(packed)
+        self.index[at:at] = packed + struct.pack(">H", minute)
 
     # the keys as (priority, epoch, ctr), first the one to be sent first
     def keys(self):
-        for at in range(0, len(self._index), _KEY_LEN):
-            yield struct.unpack(_KEY, self._index[at : at + _KEY_LEN])
+        for at in range(0, len(self.index), ENTRY_LEN):
+            yield struct.unpack(_KEY, self.index[at : at + _KEY_LEN])
+
+    # For how many seconds at least a frame has been queued; None: for longer than is known.
+    def age_s(self, key, uptime_s):
+        at = self._find(struct.pack(_KEY, *key)) + _KEY_LEN
+        minute = struct.unpack(">H", self.index[at : at + 2])[0]
+        return None if minute == _OLD else max(0, (uptime_s // 60 - minute) % _OLD * 60 - 60)
 
     # The frame of a key, or None when it is gone.
     def read(self, key):
@@ -95,8 +110,15 @@ class Outbox:
         except OSError:
             return None
 
-    # Queue a sealed frame. True: it is on flash. False: it was dropped, since everything queued matters more.
-    def put(self, priority, epoch, ctr, data):
+    # How long it is; the shortest that there is, when it is gone.
+    def size(self, key):
+        try:
+            return os.stat(self._file(_name(struct.pack(_KEY, *key))))[6]
+        except OSError:
+            return frame.OVERHEAD
+
+    # Queue a sealed frame at this uptime. True: it is on flash. False: it was dropped, everything queued matters more.
+    def put(self, priority, epoch, ctr, data, uptime_s=0):
         key = struct.pack(_KEY, priority, epoch, ctr)
         path = self._file(_name(key))
         if priority == REPLY:
@@ -122,7 +144,7 @@ class Outbox:
                     return False
                 if not self._make_room(priority, key):
                     return False
-        self._insert(key)
+        self._insert(key, uptime_s // 60 % _OLD)
         self._bytes += len(data)
         return True
 
@@ -160,10 +182,9 @@ class Outbox:
             os.remove(path)
         except OSError:
             pass  # gone already, or flash refuses: then it comes back at the next start, and is acknowledged again
-        for at in range(0, len(self._index), _KEY_LEN):
-            if self._index[at : at + _KEY_LEN] == packed:
-                self._index[at : at + _KEY_LEN] = b""
-                break
+        at = self._find(packed)
+        if self.index[at : at + _KEY_LEN] == packed:
+            self.index[at : at + ENTRY_LEN] = b""
 
     # The server stored these: the newest and, by the bitmap, of the 32 before it. How many were in the queue.
     def acknowledge(self, epoch, newest, bitmap):

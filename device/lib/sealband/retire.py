@@ -38,10 +38,10 @@ def resume(where):
 # Keys first. The board opens, and may be enrolled again, when nothing is left.
 def erase(where, outbox):
     where.save(store.RETIRE, b"\0", scrub=True)
-    for name in (store.CHAIN, store.TLS, store.CLAIM, store.IDENTITY, store.CONFIG, store.SERVICE):
+    for name in (store.CHAIN, store.TLS, store.CLAIM, store.IDENTITY, store.CONFIG, store.CONSENT, store.SERVICE):
         where.erase(name)
     outbox.erase()
-    for name in (store.UNLOCK, store.TAMPER, store.CLOSED):
+    for name in (store.UNLOCK, store.TAMPER, store.CLOSED, store.REKEYED):
         where.save_number(name, 0)
     where.erase(store.RETIRE)
 

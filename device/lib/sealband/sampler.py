@@ -29,7 +29,18 @@ class Sampler:
         self._failed = failed
         self.errors = 0  # readings that failed since the cold start
         self.newest = {}  # record: last value
+        self.consent = None  # the records that may be sampled, None: all
         self.answered = 0  # bit i: sensor i has answered since the start
+
+    # whether this record may be sampled
+    def may(self, record):
+        return self.consent is None or record in self.consent
+
+    def _wanted(self, every):
+        for record in every.sensor.records:
+            if self.may(record):
+                return not every.busy
+        return False
 
     # begin with the next multiple of each period
     def start(self, now):
@@ -48,7 +59,7 @@ class Sampler:
         tasks = []
         for index, every in enumerate(self._sensors):
             t = now // every.period_s * every.period_s
-            if t > every.last and not every.busy:
+            if t > every.last and self._wanted(every):
                 every.last = t
                 every.busy = True
                 tasks.append(self._measure(index, every))
@@ -65,7 +76,7 @@ class Sampler:
     def wait(self, now):
         wait = None
         for every in self._sensors:
-            if not every.busy:
+            if self._wanted(every):
                 left = max(0, every.last + every.period_s - now)
                 if wait is None or left < wait:
                     wait = left
@@ -117,7 +128,7 @@ class Sampler:
             every.probe = False
             return
         for i, value in enumerate(values):
-            if value is None:
+            if value is None or not self.may(names[i]):
                 continue
             if type(value) is not int or not self._batch.add(names[i], every.period_s, every.last, value):
                 self._fail(index)

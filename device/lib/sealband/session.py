@@ -1,8 +1,12 @@
-# A session: a burst of frames from the outbox with a receive window after each, and what follows from the answers or
-# their absence. Seals nothing but a hello; what a downlink asks for is done in commands.py.
+# A session: what the outbox holds goes over the links that links/policy.py chooses, one link after the other; and what
+# follows from the answers or their absence. Seals nothing but a hello; what a downlink asks for is done in commands.py.
 #
-# Sessions are spaced by links/policy.py. While the server counts as lost, a session is one hello, which names the
-# device openly, and at most one event; everything else waits until the hello is answered.
+# Each link has one part of a session: connect, a burst of frames with a time of listening after each (LoRa) or after
+# several (where link.burst says how many), disconnect. The same bytes go over each link. Whatever a link does, raises
+# or returns, the session goes on with the next one.
+#
+# While the server counts as lost, a link whose frames do not name this device says one hello, which does, and sends at
+# most one event; everything else waits until the hello is answered.
 from micropython import const
 
 from sealband import commands, seal
@@ -13,20 +17,40 @@ from sealwire import frame
 
 _REFUSALS_MAX = const(3)  # so often a server that answers may leave a frame unacknowledged
 _URGENT_AFTER_MS = const(15000)
+_NO_LINK_MS = const(60000)
+_LEAST_MS = const(1000)
+_LISTENS_MAX = const(4)
+_DOWNLINKS_MAX = const(32)  # that one listening may bring
+
+# A link bounds its own waiting; these are for one that does not.
+_CONNECT_MS = const(300000)
+_MOST_MS = const(60000)
+_STEP_MS = const(10)  # what a pause counts at least
 
 
 class Session:
     def __init__(self, node, random):
         self._node = node
-        self.backoff = policy.Backoff(random)
+        self._random = random
+        self.backoffs = [policy.Backoff(random) for _ in node.app.links]
         self.sent = 0  # frames since the start
         self._unacknowledged = {}  # key: answers that did not acknowledge it
-        self._urgent = False
+        self._tried = {}  # key: bit i: it was given to link i in this session
+        self._used = 0  # bit i: link i had its part of this session
+        self._urgent = False  # an event waits that no session was begun for
+        self._hurry = False  # this session was begun for an event
         self._attempted_ms = -_URGENT_AFTER_MS
+        self._hold_ms = 0  # not before this uptime, for other reasons than the links'
+        self._next_ms = 0  # when, by the policy, there is something to do
 
-    # An event was queued: it does not wait for the back-off, but for the duty cycle.
-    def urge(self):
-        self._urgent = True
+    # Something was queued, so the policy is asked again. An event does not wait for a back-off, but for airtime.
+    def queued(self, priority):
+        self._next_ms = 0
+        self._urgent = self._urgent or priority == EVENT
+
+    # No session for up to so long, so that devices that wait for the same do not come together.
+    def spread(self, most_ms):
+        self._hold_ms = max(self._hold_ms, self._node.clock.uptime_ms() + self._random(most_ms))
 
     # whether run() has something to do now
     def due(self):
@@ -35,80 +59,135 @@ class Session:
     # how long until a session may begin, if there is something to send
     def wait_ms(self):
         node = self._node
-        now_ms = node.clock.uptime_ms()
-        wait_ms = self.backoff.wait_ms(now_ms)
+        begin_ms = max(self._hold_ms, self._next_ms)
         if self._urgent:
-            wait_ms = min(wait_ms, max(0, self._attempted_ms + _URGENT_AFTER_MS - now_ms))
-        if wait_ms == 0:
-            # the shortest frame there is: if not even that may be sent, do not begin
-            _link, link_ms = policy.choose(node.links, frame.OVERHEAD)
-            wait_ms = link_ms or 0  # without any link, a session tries to open them again
-        return max(wait_ms, node.pause_until_ms - now_ms)
+            begin_ms = min(begin_ms, self._attempted_ms + _URGENT_AFTER_MS)
+        return max(0, max(begin_ms, node.pause_until_ms) - node.clock.uptime_ms())
 
-    # A burst of frames with a receive window after each, in the outbox's order. A fault of our own code counts as
-    # silence: what comes again and again must not send again and again.
+    # for deep sleep
+    def state(self):
+        return [self._hold_ms, self._next_ms, self._attempted_ms, [backoff.state() for backoff in self.backoffs]]
+
+    def restore(self, state):
+        self._hold_ms, self._next_ms, self._attempted_ms, backoffs = state
+        for i, backoff in enumerate(backoffs[: len(self.backoffs)]):
+            self.backoffs[i].restore(backoff)
+
+    # One session: a generator of pauses.
     def run(self):
-        try:
-            yield from self._burst()
-        except Exception:
-            self.backoff.ended(self._node.clock.uptime_ms(), True, False, False)
-            raise
-
-    def _burst(self):
         node = self._node
+        self._hurry = self._urgent
         self._urgent = False
-        self._attempted_ms = node.clock.uptime_ms()
+        if self._hurry:
+            self._attempted_ms = node.clock.uptime_ms()
         node.open_links()
-        was_lost = self.backoff.lost
-        sent = self.sent
-        tried = []
-        heard = False
-        unheard = 0
-        blocked_ms = 0
-        if was_lost:
-            # one hello that names this device openly; everything else waits until it is answered
-            node.log.note("lost", self.backoff.failures)
-            data = self._hello()
-            if data is not None:
-                heard = yield from self._exchange(data, None)
-            # also when it could not be sealed: then flash refuses, and each try wears it
-            unheard = 0 if heard else 1
-        while len(tried) < policy.BURST_MAX and unheard < policy.UNHEARD_MAX:
-            key = None
-            for queued in node.outbox.keys():
-                if queued not in tried:
-                    key = queued
+        try:
+            while True:
+                index = self._choose()[1]
+                if index is None:
                     break
-            if key is None or (was_lost and not heard and key[0] != EVENT):
-                break
-            tried.append(key)
-            data = node.outbox.read(key)
-            if data is None:
-                node.outbox.drop(key)  # flash lost it
-                continue
-            link, wait_ms = policy.choose(node.links, len(data))
-            if link is None:
-                continue
-            if wait_ms:
-                blocked_ms = wait_ms
-                tried.pop()
-                break
-            answered = yield from self._exchange(data, key)
-            heard = heard or answered
-            unheard = 0 if answered else unheard + 1
-        if heard and was_lost:
-            node.log.note("found")
-        now_ms = node.clock.uptime_ms()
-        left = False
-        for key in node.outbox.keys():
-            if key in tried:
-                left = True
+                yield from self._part(index, node.app.links[index], self.backoffs[index])
+                self._used |= 1 << index
+        finally:
+            self._tried.clear()
+            self._used = 0
+            self._hurry = False
+            self._next_ms = node.clock.uptime_ms() + _LEAST_MS
         for key in list(self._unacknowledged):
             if key not in node.outbox.keys():
                 del self._unacknowledged[key]
-        self.backoff.ended(now_ms, self.sent > sent, heard, not left and not unheard)
-        if blocked_ms:
-            self.backoff.hold(now_ms, blocked_ms, 1000 + blocked_ms // 8)
+        wait_ms = self._choose()[2]
+        wait_ms = _NO_LINK_MS if wait_ms is None else max(_LEAST_MS, wait_ms)
+        self._next_ms = node.clock.uptime_ms() + wait_ms + self._random(_LEAST_MS + wait_ms // 8)
+
+    # The frame to be sent next and its link, (key, index, 0), or when to ask again, (None, None, ms). only: this link.
+    def _choose(self, only=None):
+        node = self._node
+        soonest = None
+        waiting = []
+        for key in node.outbox.keys():
+            tried = self._tried.get(key, 0)
+            kind = tried << 2 | key[0]
+            if kind in waiting:
+                continue  # an older one like it waits
+            patience_s = node.app.patience_s
+            age_s = node.outbox.age_s(key, node.clock.uptime())
+            facts = self._facts(node.outbox.size(key), tried | self._used, key[0] == EVENT and self._hurry)
+            index, wait_ms = policy.choose(key[0], patience_s if age_s is None else age_s, patience_s, facts)
+            if index is not None and (only is None or index == only):
+                return key, index, 0
+            waiting.append(kind)
+            if wait_ms is not None and (soonest is None or wait_ms < soonest):
+                soonest = wait_ms
+        return None, None, soonest
+
+    # what links/policy.py goes by, for a frame of this length
+    def _facts(self, length, tried, hurry):
+        node = self._node
+        facts = []
+        for index, link in enumerate(node.app.links):
+            backoff = self.backoffs[index]
+            hold_ms = 0 if hurry else backoff.wait_ms(node.clock.uptime_ms())
+            wait_ms = None
+            if link in node.links:
+                wait_ms = node.ask(link, "wait_ms", length)
+            spare = energy_mj = 0
+            if wait_ms is not None:
+                spare = node.ask(link, "spare", length)
+                energy_mj = node.ask(link, "energy_mj", length) or 0
+            facts.append((wait_ms, hold_ms, spare, link.grade, energy_mj, backoff.tries, tried >> index & 1))
+        return facts
+
+    # One link's part of a session. A fault of our own code counts as silence: what comes again and again must not send
+    # again and again.
+    def _part(self, index, link, backoff):
+        node = self._node
+        sent = self.sent
+        keys = []
+        heard = done = False
+        try:
+            up = yield from self._drive(link, "connect", _CONNECT_MS)
+            if up is not False:
+                heard, done = yield from self._burst(index, link, keys)
+            yield from self._drive(link, "disconnect", _MOST_MS)
+        finally:
+            for key in node.outbox.keys():
+                if key in keys:
+                    done = False
+            backoff.ended(node.clock.uptime_ms(), self.sent > sent, heard, done)
+
+    # What this link is to carry; `keys` is filled with what was given to it. Whether the server was heard, and whether
+    # none of the last frames went unanswered.
+    def _burst(self, index, link, keys):
+        node = self._node
+        heard = False
+        unheard = 0
+        quiet = policy.lost(self.backoffs)  # the server has lost us
+        if quiet and not link.addressed:
+            # one hello that names this device openly; everything else waits until it is answered
+            node.log.note("lost", self.backoffs[index].failures)
+            data = self._hello()
+            if data is not None:
+                heard = yield from self._exchange(link, (None,), data)
+            # also when it could not be sealed: then flash refuses, and each try wears it
+            unheard = 0 if heard else 1
+        while len(keys) < policy.BURST_MAX and unheard < policy.UNHEARD_MAX:
+            burst = []
+            while len(burst) < (1 if quiet and not heard else link.burst):
+                key = self._choose(index)[0]
+                if key is None or (quiet and not heard and not link.addressed and key[0] != EVENT):
+                    break
+                self._tried[key] = self._tried.get(key, 0) | 1 << index
+                burst.append(key)
+            if not burst:
+                break
+            keys += burst
+            answered = yield from self._exchange(link, burst)
+            heard = heard or answered
+            unheard = 0 if answered else unheard + 1
+        if heard and quiet:
+            node.log.note("found")
+        return heard, not unheard
 
     def _hello(self):
         node = self._node
@@ -118,34 +197,70 @@ class Session:
         except (ChainStopped, StoreError):
             return None
 
-    # Send one frame and listen: whether the server was heard. A frame that it has answered, but not acknowledged, again
-    # and again, is one that it cannot take: it is dropped, lest it blocks the others.
-    def _exchange(self, data, key):
+    # Send these frames and listen: whether the server was heard. A frame that it has answered, but not acknowledged,
+    # again and again, is one that it cannot take: it is dropped, lest it blocks the others.
+    def _exchange(self, link, keys, data=None):
         node = self._node
-        link, wait_ms = policy.choose(node.links, len(data))
-        if link is None or wait_ms:
-            return False
-        sent = yield from link.send(data)
-        if not sent:
-            return False
-        self.sent += 1
-        if key is not None:
-            node.log.note("sent", *key)
+        outbox = node.outbox
+        gone = []
+        for key in keys:
+            if key is not None:
+                if key not in outbox.keys():
+                    continue  # acknowledged meanwhile, by another way
+                data = outbox.read(key)
+                if data is None:
+                    outbox.drop(key)  # flash lost it
+                    continue
+            sent = yield from self._drive(link, "send", _MOST_MS, data)
+            if sent is not True:
+                break
+            self.sent += 1
+            gone.append(key)
+            if key is not None:
+                node.log.note("sent", *key)
         heard = False
-        downlinks = yield from link.listen()
-        for downlink in downlinks:
-            if self._receive(downlink):
-                heard = True
-        if heard and key is not None and key in node.outbox.keys():
-            count = self._unacknowledged.get(key, 0) + 1
-            self._unacknowledged[key] = count
-            if count >= _REFUSALS_MAX:
-                node.outbox.drop(key)
-                node.log.note("dropped", node.outbox.drops)
+        for _ in range(_LISTENS_MAX if gone else 0):
+            downlinks = yield from self._drive(link, "listen", _MOST_MS)
+            if type(downlinks) is not list or not downlinks:
+                break
+            for downlink in downlinks[:_DOWNLINKS_MAX]:
+                if isinstance(downlink, (bytes, bytearray)) and self._receive(downlink, link):
+                    heard = True
+            if not [key for key in gone if key in outbox.keys()]:
+                break
+        if gone and not heard:
+            node.ask(link, "silent")
+        for key in gone if heard else ():
+            if key in outbox.keys():
+                count = self._unacknowledged.get(key, 0) + 1
+                self._unacknowledged[key] = count
+                if count >= _REFUSALS_MAX:
+                    outbox.drop(key)
+                    node.log.note("dropped", outbox.drops)
         return heard
 
-    # One frame from the air: whether it was the server's. Whatever is in it, this returns.
-    def _receive(self, data):
+    # What one of a link's generators returns, False when it raised or took too long. An event does not wait until
+    # another link is up.
+    def _drive(self, link, name, limit_ms, *more):
+        steps = None
+        try:
+            steps = iter(getattr(link, name)(*more))
+            while limit_ms > 0 and (self._hurry or not self._urgent or name != "connect"):
+                pause_ms = max(0, min(next(steps), limit_ms))
+                limit_ms -= max(_STEP_MS, pause_ms)
+                yield pause_ms
+        except StopIteration as end:
+            return end.value
+        except Exception:
+            pass
+        finally:
+            # what it holds is let go of, also when the work is given up
+            self._node.ask(steps, "close")
+        self._node.log.note("link", self._node.app.links.index(link))
+        return False
+
+    # One frame from a link: whether it was the server's. Whatever is in it, this returns.
+    def _receive(self, data, link=None):
         node = self._node
         try:
             epoch, ctr, plaintext = seal.open_downlink(node.chain, data)
@@ -160,7 +275,7 @@ class Session:
             node.fault(error)
             return False
         try:
-            commands.act(node, epoch, ctr, plaintext)
+            commands.act(node, epoch, ctr, plaintext, False, link)
         except Exception as error:
             node.fault(error)
         return True

@@ -2,9 +2,11 @@
 from micropython import const
 
 from sealband.crypto import cbor
+from sealband.outbox import ENTRY_LEN
 
-_VERSION = const(2)
-_NODE_MAX = const(1750)  # leaves room for the chain's section and the ledger's
+_VERSION = const(3)
+_NODE_MAX = const(1650)  # leaves room for the chain's section, the ledger's and LoRa's
+_DATED_MAX = const(128)  # frames whose time of queueing is kept
 _SLEEP_MIN_MS = const(2000)  # a restart costs about as much
 _ITEMS_MAX = const(8192)
 
@@ -42,7 +44,8 @@ def _state(node):
             _VERSION,
             node.clock.state(),
             node.sampler.state(),
-            node.session.backoff.state(),
+            node.session.state(),
+            _minutes(node.outbox.index),
             node.batch.state(),
             [node.refused, node.faults, node.batch.lost],
             node.send_at,
@@ -52,16 +55,29 @@ def _state(node):
     )
 
 
+# When the newest frames in the outbox were queued.
+def _minutes(index):
+    ends = range(ENTRY_LEN, len(index) + 1, ENTRY_LEN)
+    return b"".join([bytes(index[end - 2 : end]) for end in ends[-_DATED_MAX:]])
+
+
+def _date(index, minutes):
+    for at in range(0, min(len(minutes), len(index) // ENTRY_LEN * 2), 2):
+        end = len(index) - len(minutes) // 2 * ENTRY_LEN + (at // 2 + 1) * ENTRY_LEN
+        index[end - 2 : end] = minutes[at : at + 2]
+
+
 # Go on from what suspend() set aside; False: another version of this code did. The store has checked the bytes.
 def resume(node, data):
     state = cbor.decode(data, max_items=_ITEMS_MAX)
     if state[0] != _VERSION:
         return False
-    _, clock, sampler, backoff, batch, counts, node.send_at, node.status_at, update = state
+    _, clock, sampler, session, minutes, batch, counts, node.send_at, node.status_at, update = state
     node.clock.restore(clock)
     node.sampler.start(node.clock.now())
     node.sampler.restore(sampler)
-    node.session.backoff.restore(backoff)
+    node.session.restore(session)
+    _date(node.outbox.index, minutes)
     node.batch.restore(batch)
     node.refused, node.faults, node.batch.lost = counts
     node.restart_s, node.sampler.answered, acknowledged = update

@@ -30,6 +30,8 @@ TOLD = "told"  #         14  number  service.py: when they were told last
 RETIRE = "retire"  #     15  record  retire.py: how far the end of this identity is
 COURIER = "courier"  #   16  number  links/ble.py: wrong proofs of the label's secret in a row
 PIN = "pin"  #           17  number  links/modemstart.py: 4 times a digest of the SIM's PIN, plus tries without success
+CONSENT = "consent"  #    18  record  consent.py: what may be sampled
+REKEYED = "rekeyed"  #    19  number  orders.py: a digest of the last rekey that was carried out
 
 # Sections of RTC memory; numbers are never reused.
 SECTIONS = {"chain": 1, "air": 2, "node": 3, "lora": 4}

@@ -3,8 +3,11 @@
 #     link.name                       for people
 #     link.frame_max                  longest frame to seal for it
 #     link.grade                      0 free ... 9 dear, as the application sees it: the policy goes by it
+#     link.burst                      how many frames go out before it is listened for answers
+#     link.addressed                  its connection names this device, so no hello has to
 #     link.open(store, clock, settings, random)   once after every reset, quick; LinkError: the hardware is not there
 #     link.wait_ms(len)               how long until a frame of this length may be sent: 0 now, None never
+#     link.spare(len)                 permille of its airtime that would be left after this frame; 1000: no limit
 #     link.energy_mj(len)             what a frame of this length costs, by the board's power table
 #     link.connect()                  generator of pauses in ms; LinkError when it does not come up
 #     link.send(frame)                generator of pauses; True: it went out, False: refused or failed, maybe gone out
@@ -31,6 +34,8 @@ class Link:
     frame_max = 0
     grade = 1
     errors = 0
+    burst = 1
+    addressed = False
 
     # what many links have no use for; nothing to pause for either
     def connect(self, *_):
@@ -42,3 +47,6 @@ class Link:
         return 0
 
     airtime_ms = energy_mj
+
+    def spare(self, frame_len):
+        return 1000

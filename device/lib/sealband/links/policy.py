@@ -1,22 +1,79 @@
-# When to try again, and with what: back-off with jitter, and when the server counts as lost. Pure: sends nothing.
+# Which link for which frame, when to try again, and when the server counts as lost. Pure: facts in, a decision out.
 #
-# A session is one burst of frames with a receive window after each. A session in which nothing was heard doubles the
-# pause. After LOST_AFTER such sessions the server counts as lost: then one hello a session, and at most one event.
+# Facts of a link, for one frame:
+#
+#     wait_ms     until it may send a frame of this length: 0 now, None never
+#     hold_ms     what is left of its back-off
+#     spare       permille of its airtime that would be left after this frame; 1000: no limit
+#     grade       0 free ... 9 dear
+#     energy_mj   what the frame costs
+#     tries       sessions in a row over it that left something unacknowledged
+#     tried       this frame went out over it in this session
+#
+# An event goes over one link after the other, those that work first, until it is acknowledged. Anything else waits for
+# the cheapest link that can be expected within its age limit, and goes over any other only after that. A link that
+# failed is asked less and less often; the last of LoRa's airtime is kept for events.
 from micropython import const
+
+from sealband.outbox import EVENT, TELEMETRY
 
 _FIRST_MS = const(15000)
 _LONGEST_MS = const(3600000)
+_KEEP = const(200)  # permille of the airtime that telemetry leaves to events, statuses and receipts
+_KEEP_MS = const(60000)  # until it is looked at again
+FAILED_AFTER = const(9)  # sessions in a row: its pause is an hour then, and nothing is worth waiting for it
 LOST_AFTER = const(3)
-BURST_MAX = const(16)  # frames a session
-UNHEARD_MAX = const(2)  # frames in a row without an answer, then the session ends
+BURST_MAX = const(16)  # frames a link and session
+UNHEARD_MAX = const(2)  # frames in a row without an answer, then this link's part of the session ends
 
 
+# The link for a frame, (index, 0), or when to ask again, (None, ms); (None, None): no link carries it.
+def choose(priority, age_s, patience_s, facts):
+    limit_ms = 0 if priority == EVENT else max(0, patience_s - age_s) * 1000
+    ready = []
+    cheapest = None  # of those that are worth waiting for
+    for wait_ms, hold_ms, spare, grade, _, tries, _ in facts:
+        if wait_ms is not None:
+            wait_ms = max(wait_ms, hold_ms)
+            if priority == TELEMETRY and spare < _KEEP:
+                wait_ms = max(wait_ms, _KEEP_MS)
+            if tries < FAILED_AFTER and wait_ms <= limit_ms and (cheapest is None or grade < cheapest):
+                cheapest = grade
+        ready.append(wait_ms)
+    best = soonest = chosen = None
+    for index, (_, _, _, grade, energy_mj, tries, tried) in enumerate(facts):
+        wait_ms = ready[index]
+        if wait_ms is None:
+            continue
+        if cheapest is not None and grade > cheapest:
+            wait_ms = max(wait_ms, limit_ms)
+        if wait_ms or tried:
+            if soonest is None or wait_ms < soonest:
+                soonest = wait_ms
+            continue
+        rank = (tries if priority == EVENT else 0, grade, energy_mj, tries)
+        if chosen is None or rank < best:
+            best, chosen = rank, index
+    return (chosen, soonest) if chosen is None else (chosen, 0)
+
+
+# Whether the server seems to have lost this device: no link gets through, and over one it should have.
+def lost(backoffs):
+    silent = False
+    for backoff in backoffs:
+        if backoff.tries < LOST_AFTER:
+            return False
+        silent = silent or backoff.lost
+    return silent
+
+
+# When a link is to be tried again. A session in which nothing was heard over it doubles the pause.
 class Backoff:
     # `random(n)`: an integer below n; jitter keeps a fleet that lost its server from coming back all at once
     def __init__(self, random):
         self._random = random
-        self.failures = 0  # sessions in a row that heard nothing
-        self._tries = 0  # sessions in a row that left something to try again
+        self.failures = 0  # sessions in a row in which something went out and nothing was heard
+        self.tries = 0  # sessions in a row that left something to try again
         self._not_before_ms = 0
 
     @property
@@ -27,12 +84,12 @@ class Backoff:
     # done: nothing that was tried is left.
     def ended(self, now_ms, sent, heard, done):
         if heard:
-            self.failures = self._tries = 0
+            self.failures = self.tries = 0
         elif sent:
             self.failures += 1
-        self._tries = 0 if done else self._tries + 1
+        self.tries = 0 if done else self.tries + 1
         if not done:
-            pause_ms = min(_LONGEST_MS, _FIRST_MS << min(self._tries - 1, 16))
+            pause_ms = min(_LONGEST_MS, _FIRST_MS << min(self.tries - 1, 16))
             self._not_before_ms = now_ms + pause_ms // 2 + self._random(pause_ms)
 
     # No session for so long, and up to `spread_ms` longer, so that devices that wait for the same do not come together.
@@ -44,20 +101,7 @@ class Backoff:
         return max(0, self._not_before_ms - now_ms)
 
     def state(self):
-        return [self.failures, self._tries, self._not_before_ms]
+        return [self.failures, self.tries, self._not_before_ms]
 
     def restore(self, state):
-        self.failures, self._tries, self._not_before_ms = state
-
-
-# The link for a frame of this length: the first that can send it now, else the one that can soonest; (link, wait_ms),
-# or (None, None) when no link carries it. `links` are in the application's order of preference.
-def choose(links, frame_len):
-    best = (None, None)
-    for link in links:
-        wait_ms = link.wait_ms(frame_len)
-        if wait_ms == 0:
-            return link, 0
-        if wait_ms is not None and (best[1] is None or wait_ms < best[1]):
-            best = (link, wait_ms)
-    return best
+        self.failures, self.tries, self._not_before_ms = state

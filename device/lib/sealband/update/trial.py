@@ -19,15 +19,17 @@ class Trial:
         self.acknowledged = False
         self._told = False
 
-    # Whether the sensors that matter have answered; one at least, if there are any.
+    # Whether the sensors that matter, and may be asked, have answered; one at least, if there are any.
     def _sensors_answer(self, node):
         answered = node.sampler.answered
+        asked = False
         for index, every in enumerate(node.app.sensors):
-            if not answered >> index & 1:
-                for record in every.sensor.records:
-                    if record in self._needed:
+            for record in every.sensor.records:
+                if node.sampler.may(record):
+                    asked = True
+                    if record in self._needed and not answered >> index & 1:
                         return False
-        return answered > 0 or not node.app.sensors
+        return answered > 0 or not asked
 
     # One look.
     def work(self, node):

@@ -1,0 +1,76 @@
+# What a node says of itself: its status, and at a cold start how an update went. Loaded for the occasion.
+import gc
+import os
+
+import sealboot
+from sealband.crypto import cbor
+from sealband.outbox import REPLY
+from sealwire import messages, recordids
+
+_START_SPREAD_MS = 4000
+
+
+# A status of at most so many bytes: what matters most comes first, what does not fit is left out.
+def status(node, plaintext_max):
+    airtime_ms = 0
+    for link in node.links:
+        airtime_ms += node.ask(link, "airtime_ms") or 0
+    fields = (
+        (messages.STATUS_DROPS, node.outbox.drops),
+        (messages.STATUS_SENSOR_ERRORS, node.sampler.errors),
+        (messages.STATUS_REFUSED, node.refused),
+        (messages.STATUS_SAMPLES_LOST, node.batch.lost),
+        (messages.STATUS_BATTERY_MV, node.sampler.newest.get(recordids.BATTERY_VOLTAGE)),
+        (messages.STATUS_RESET_CAUSE, node.reset_cause),
+        (messages.STATUS_RELEASE, sealboot.sequence or None),
+        (messages.STATUS_RUNNING, sealboot.digest[:8] or None),
+        (messages.STATUS_UPTIME_S, node.clock.uptime()),
+        (messages.STATUS_AIRTIME_MS, airtime_ms),
+        (messages.STATUS_CONSENT, node.sampler.consent),
+        (messages.STATUS_FREE_HEAP, gc.mem_free()),
+    )
+    head = cbor.encode(messages.STATUS) + cbor.encode(node.clock.now())
+    chosen = {}
+    encoded = cbor.encode(chosen)
+    for key, value in fields:
+        if value is None:
+            continue
+        chosen[key] = value
+        longer = cbor.encode(chosen)
+        if len(head) + len(longer) > plaintext_max:
+            break
+        encoded = longer
+    return head + encoded
+
+
+# The first wake after anything but deep sleep.
+def begin(node):
+    now = node.clock.now()
+    node.sampler.start(now)
+    if node.trial:
+        node.sampler.probe()
+    node.send_at = node.after(now, node.config.send_every_s)
+    node.status_at = now
+    # a ward whose power comes back must not speak all at once
+    node.session.spread(_START_SPREAD_MS)
+    node.log.note("boot", node.reset_cause)
+    _tell_update(node, node.update_folder + "/reports")
+
+
+# What the updater and the start have to say about an update, left in a file for who can seal it.
+def _tell_update(node, path):
+    try:
+        with open(path, "rb") as file:
+            steps = cbor.decode(file.read())
+        for sequence, state, code in steps:
+            if not node.say(REPLY, messages.UPDATE_REPORT, sequence, state, code):
+                return
+            node.log.note("update", sequence, state, code)
+    except OSError:
+        return  # there is nothing to say
+    except (cbor.CborError, TypeError, ValueError):
+        pass  # no steps of ours: gone with the rest
+    try:
+        os.remove(path)
+    except OSError:
+        pass  # said again after the next start
