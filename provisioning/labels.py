@@ -7,14 +7,13 @@ and this module's messages hold the EUI at most. Prints nothing: what is printed
 
 import base64
 import io
-import os
 import re
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import segno
 
+from provisioning import wholefile
 from sealwire.enrolment import CLAIM_LEN, MODEL_MAX
 from sealwire.frame import EUI_LEN
 
@@ -198,17 +197,9 @@ def _zpl_field(text: str) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     """Put a file there whole, mode 600, or leave what is there."""
-    beside = ""
     try:
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".label-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        wholefile.replace(path, content)
     except OSError as error:
-        if beside:
-            Path(beside).unlink(missing_ok=True)
         raise LabelError(
             f"the label {path} cannot be written: {error.strerror}", "check the folder and the space left"
         ) from None

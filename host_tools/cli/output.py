@@ -4,8 +4,6 @@ Results go to standard output, progress and remarks to standard error. `NO_COLOR
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
+
+from provisioning import wholefile
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -71,16 +71,7 @@ def write_private(path: Path, pieces: Iterable[str]) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+    wholefile.replace(path, (piece.encode() for piece in pieces))
 
 
 def _plain(value: object) -> object:

@@ -6,13 +6,13 @@ The file says whose session it is and, unless the keyring has it, holds it. `$SE
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import platformdirs
 
 from host_tools.cli import CommandFailed
+from provisioning import wholefile
 from provisioning.signers.secret import read_secret
 
 ENVIRONMENT = "SEALBAND_SESSION"
@@ -35,11 +35,7 @@ def store(database: str, name: str, text: str) -> str:
         # a file that is named is wanted as a file
         in_keyring = ENVIRONMENT not in os.environ and _to_keyring(database, text)
         content = {"operator": name, "keyring": True} if in_keyring else {"operator": name, "session": text}
-        # a new file of mode 600 from its first byte on, in place of what is there
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".session-")
-        with os.fdopen(descriptor, "w") as file:
-            file.write(json.dumps(content) + "\n")
-        os.replace(beside, path)
+        wholefile.replace(path, (json.dumps(content) + "\n").encode())
     except OSError as error:
         raise CommandFailed(
             f"the session cannot be kept in {path}: {error.strerror}", f"name another file in ${ENVIRONMENT}"

@@ -1,8 +1,8 @@
 """Files of a release: read up to a limit, replaced whole or not at all. Knows nothing of what they hold."""
 
-import os
-import tempfile
 from pathlib import Path
+
+from provisioning import wholefile
 
 
 class FileRefused(Exception):
@@ -39,20 +39,13 @@ def replace(path: Path, data: bytes, expected: bytes | None = None) -> None:
         FileRefused: it holds something else by now.
         OSError: it cannot be written.
     """
-    mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~umask()
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~wholefile.umask()
+
+    def check() -> None:
         if expected is not None and path.read_bytes() != expected:
             raise FileRefused(f"{path} was changed meanwhile", "look at it again, then do it again")
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+
+    wholefile.replace(path, data, mode, check=check)
 
 
 def create(path: Path, data: bytes) -> None:
@@ -62,22 +55,7 @@ def create(path: Path, data: bytes) -> None:
         FileRefused: there is one already.
         OSError: it cannot be written.
     """
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o666 & ~umask())
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(beside, path)
+        wholefile.create(path, data, 0o666 & ~wholefile.umask())
     except FileExistsError:
         raise FileRefused(f"{path} is there already and was not changed", "choose another name") from None
-    finally:
-        os.unlink(beside)
-
-
-def umask() -> int:
-    """The process's, which can be read only by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -24,6 +24,7 @@ from django.db import connection, transaction
 
 from provisioning.registry import audit, keyring, postgresql
 from provisioning.registry.vault import Vault
+from provisioning.wholefile import sync_folder
 
 FORMAT = "sealband/1 backup"
 MANIFEST, MAC, DATABASE = "manifest.json", "manifest.mac", "database"
@@ -182,15 +183,6 @@ def extract(backup: Path, manifest: Manifest, file: IO[bytes]) -> None:
         raise damaged
     file.flush()
     os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Write the folder's own entries to disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _dump(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ neither tickets without a file nor a file without tickets. Keeps secrets only th
 
 import datetime
 import os
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from django.db import transaction
 from django.db.models import Count, Q, Sum
 
-from provisioning import signers, tickets
+from provisioning import signers, tickets, wholefile
 from provisioning.registry import audit
 from provisioning.registry.errors import Clock, RegistryError, moment
 from provisioning.registry.models import Batch, ModelQuota, Ticket
@@ -268,14 +267,7 @@ def write_new(path: Path, data: bytes) -> None:
         RegistryError: it is there.
         OSError: the disk refuses.
     """
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".tickets-")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(beside, path)  # unlike rename, fails where a file is
+        wholefile.create(path, data)
     except FileExistsError:
         raise RegistryError(f"{path} exists already", "name a new file") from None
-    finally:
-        os.unlink(beside)

@@ -20,10 +20,11 @@ from django.db import DatabaseError, connection, connections, transaction
 from provisioning import registry
 from provisioning.operators.models import Credential
 from provisioning.registry import audit, keyring, masters, postgresql, restored, shares
-from provisioning.registry.backup import BackupError, Manifest, extract, read, sync_folder
+from provisioning.registry.backup import BackupError, Manifest, extract, read
 from provisioning.registry.backup import mac as backup_mac
 from provisioning.registry.masters import Master
 from provisioning.registry.vault import Vault
+from provisioning.wholefile import sync_folder
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,6 @@ say nothing of it, whatever one has besides. Shares stay good through every chan
 an earlier split can open what the present ones open.
 """
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -16,6 +14,7 @@ from django.db import transaction
 from shamir_mnemonic import MnemonicError, combine_mnemonics, generate_mnemonics
 from shamir_mnemonic.share import Share
 
+from provisioning import wholefile
 from provisioning.registry import audit, keyring
 from provisioning.registry.vault import MASTER_KEY_LEN, Vault
 
@@ -92,17 +91,10 @@ def issue(
 
 
 def _write_new(path: Path, text: str) -> None:
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".share-")  # mode 600 from the first byte on
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(beside, path)  # unlike rename, fails where a file is
+        wholefile.create(path, text.encode())
     except FileExistsError:
         raise SharesRefused(f"{path} exists already", "name another folder") from None
-    finally:
-        os.unlink(beside)
 
 
 def read(paths: Sequence[Path]) -> list[str]:

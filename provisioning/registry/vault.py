@@ -9,7 +9,6 @@ import base64
 import binascii
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from provisioning import wholefile
 
 ENVIRONMENT = "SEALBAND_MASTER_KEY"
 MASTER_KEY_LEN = 32
@@ -128,24 +129,7 @@ def create_key_file(path: Path) -> None:
     Raises:
         FileExistsError: there is one already.
     """
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".master-key-")  # mode 600 from the first byte on
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(os.urandom(MASTER_KEY_LEN)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(beside, path)  # unlike rename, fails where a file is
-    finally:
-        os.unlink(beside)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    wholefile.create(path, base64.b64encode(os.urandom(MASTER_KEY_LEN)) + b"\n")
 
 
 def _read_private(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from provisioning import wholefile
 from provisioning.signers.key import Signer, SignerError
 from provisioning.signers.secret import ENVIRONMENT, SECRET_MAX, Ask, passphrase_from_file
 
@@ -62,15 +62,7 @@ def create_file_key(path: Path, passphrase: str | None = None) -> FileSigner:
         raise SignerError(f"a passphrase has 1 to {SECRET_MAX} bytes", "give another one")
     encryption = NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase.encode())
     key = ec.generate_private_key(ec.SECP256R1())
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".signing-key-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(beside, path)
-    finally:
-        os.unlink(beside)
+    wholefile.create(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     return FileSigner(key)
 
 

@@ -7,16 +7,15 @@ protocol. Nothing is burnt without both words of consent.
 """
 
 import json
-import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from provisioning import wholefile
 from provisioning.station import secure
 from provisioning.station.flash import FlashError, run
 from provisioning.station.secure import DIGEST_KEY, FLASH_KEY, Fuse, Plan, SecureRefused, Step
@@ -154,16 +153,7 @@ class Protocol:
     def write(self) -> None:
         """Put it on disk, whole or not at all."""
         document = {"format": FORMAT} | {name: value for name, value in vars(self).items() if name != "path"}
-        handle, beside = tempfile.mkstemp(dir=self.path.parent, prefix=".protocol-")
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                json.dump(document, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        wholefile.replace(self.path, json.dumps(document, indent=1).encode())
 
     @classmethod
     def read(cls, path: Path) -> "Protocol | None":

@@ -9,11 +9,12 @@ import os
 import re
 import stat
 import struct
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from provisioning import wholefile
 
 IMAGE_MAX = 32 << 20
 CHUNK = 1 << 20
@@ -155,17 +156,7 @@ class Cache:
                 f"{source} has SHA-256 {found}; {board.name} is flashed with {image.sha256}", f"{_source(image)} again"
             )
         self._folder.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=self._folder, prefix=".new-")
-        try:
-            with open(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            os.replace(beside, self._folder / image.file)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        wholefile.replace(self._folder / image.file, data, 0o644)
         return self._folder / image.file
 
     def entries(self) -> list[Entry]:

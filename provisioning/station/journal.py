@@ -22,6 +22,8 @@ from typing import Any
 
 import cbor2
 
+from provisioning.wholefile import sync_folder
+
 OPENED = "opened"  # journal: its random name, format: FORMAT
 BEGUN = "begun"  # lane, port: a board came to this lane
 RESERVED = "reserved"  # ticket, eui, station_nonce: this ticket is for this board from now on
@@ -185,7 +187,7 @@ class Journal:
             data = _read_all(descriptor)
             content = parse(data)
             recovered = _set_right(path, descriptor, data, content)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             journal = cls(path, descriptor, parse(_read_all(descriptor)), recovered, clock)
             if not content.entries:
                 journal.append(OPENED, format=FORMAT, journal=os.urandom(16).hex())
@@ -297,7 +299,7 @@ def _set_right(path: Path, descriptor: int, data: bytes, content: Content) -> st
             os.fsync(quarantine)
         finally:
             os.close(quarantine)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         os.ftruncate(descriptor, content.end)
         os.fsync(descriptor)
         return (
@@ -326,11 +328,3 @@ def _write_at(descriptor: int, data: bytes, offset: int) -> None:
         if not written:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         done += written
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,6 @@
 it has not is done again. A board with an identity is never flashed: that would erase the identity.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
-from provisioning import certificates
+from provisioning import certificates, wholefile
 from provisioning.enrolment import EnrolmentRefused, Record
 from provisioning.labels import Label, LabelError
 from provisioning.signers import Signer, SignerError
@@ -436,25 +435,9 @@ def write_label(label: Label, folder: Path, formats: tuple[str, ...]) -> list[Pa
         elif name == "svg":
             label.svg(path)
         else:
-            _write_zpl(path, label.zpl())
+            wholefile.replace(path, label.zpl().encode())
         written.append(path)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
     return written
-
-
-def _write_zpl(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)  # a file or link that somebody else made here would get the claim secret
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
 
 
 def _check_frame(frame: bytes) -> None:
