@@ -46,7 +46,7 @@ def broker_options(command: _Command) -> _Command:
     ) -> Any:
         if mqtt_certificate and not mqtt_ca:
             raise click.UsageError("--mqtt-certificate needs --mqtt-ca")
-        password = _first_line(mqtt_password_file) if mqtt_password_file else None
+        password = first_line(mqtt_password_file) if mqtt_password_file else None
         tls = tls_context(mqtt_ca, mqtt_certificate) if mqtt_ca else None
         return command(*args, broker=Broker(*mqtt, mqtt_user, password, tls), **options)
 
@@ -84,7 +84,7 @@ def tls_context(authority: Path, certificate: Path | None = None) -> ssl.SSLCont
     return context
 
 
-def _first_line(file: Path) -> str:
+def first_line(file: Path) -> str:
     lines = file.read_text(encoding="utf-8").splitlines()
     if not lines or not lines[0]:
         raise CommandFailed(f"{file} is empty", "write the password into its first line")

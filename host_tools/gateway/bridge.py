@@ -2,7 +2,7 @@
 
 Owns one UDP socket, one MQTT client and a thread for each. What a datagram means is decided by `semtech_udp`, whom to
 believe by `gateways`, what an MQTT payload means by `envelope`, which gateway sends a downlink by `downlinks` and
-`dutycycle`. Frames pass through unopened: the bridge has no key.
+`dutycycle`. Gateways of ChirpStack are `chirpstack_link`'s. Frames pass through unopened: the bridge has no key.
 
 Every datagram and every payload that is not passed on is counted by its reason, from closed lists, so that neither
 memory nor the log grows with what strangers send. While the broker is away, up to `QUEUED_MAX` frames wait for it.
@@ -21,7 +21,8 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from host_tools.gateway import envelope, semtech_udp
-from host_tools.gateway.downlinks import Attempt, Downlinks
+from host_tools.gateway.chirpstack_link import ChirpStackLink, ChirpStackOptions
+from host_tools.gateway.downlinks import Attempt, Carrier, Downlinks
 from host_tools.gateway.dutycycle import Ledger
 from host_tools.gateway.envelope import Downlink, EnvelopeError, Uplink
 from host_tools.gateway.gateways import Address, Gateway, GatewayRefused, Gateways, Network
@@ -54,17 +55,18 @@ class BridgeError(Exception):
 
 
 class Bridge:
-    """Serves packet forwarders.
+    """Serves packet forwarders, and ChirpStack's gateways.
 
     Args:
-        udp_host: address to serve on; "0.0.0.0" or "::" for all.
+        udp_host: address to serve on; "0.0.0.0" or "::" for all; None: no packet forwarders.
         udp_port: 0 takes a free one.
         mqtt_host: the broker's.
         mqtt_port: the broker's.
         clock: Unix seconds, for `Uplink.received_at`.
         allowed: EUI → network that the gateway comes from (None: any); None allows every gateway.
         prepare: called with the MQTT client before it connects, for passwords and TLS.
-        region: whose rules the packet forwarders stand under.
+        region: whose rules the gateways stand under, unless a prefix of ChirpStack's names another.
+        chirpstack: where ChirpStack's gateways are; None: nowhere.
 
     Attributes:
         udp_port: where it serves, once started.
@@ -72,7 +74,7 @@ class Bridge:
 
     def __init__(
         self,
-        udp_host: str = "127.0.0.1",
+        udp_host: str | None = "127.0.0.1",
         udp_port: int = 0,
         mqtt_host: str = "127.0.0.1",
         mqtt_port: int = 1883,
@@ -80,6 +82,7 @@ class Bridge:
         allowed: Mapping[str, Network | None] | None = None,
         prepare: Callable[[mqtt.Client], None] | None = None,
         region: str = "EU868",
+        chirpstack: ChirpStackOptions | None = None,
     ) -> None:
         self.udp_host = udp_host
         self.udp_port = udp_port
@@ -93,7 +96,22 @@ class Bridge:
         self._refused: Counter[str] = Counter()
         self._transmit_results: Counter[str] = Counter()
         self._ledger = Ledger()
-        self._downlinks = Downlinks([self], self._ledger, clock, self._pass_on, self._refused)
+        self._chirpstack_options = chirpstack
+        self._chirpstack: ChirpStackLink | None = None
+        if chirpstack is not None:
+            self._chirpstack = ChirpStackLink(
+                chirpstack,
+                region,
+                allowed,
+                self._pass_up,
+                self._lock,
+                self._counts,
+                self._refused,
+                self._transmit_results,
+                clock,
+            )
+        carriers: list[Carrier] = [self, self._chirpstack] if self._chirpstack is not None else [self]
+        self._downlinks = Downlinks(carriers, self._ledger, clock, self._pass_on, self._refused)
         self._socket: socket.socket | None = None
         self._client: mqtt.Client | None = None
         self._thread: threading.Thread | None = None
@@ -107,19 +125,23 @@ class Bridge:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self) -> Address:
-        """Connect to the broker, serve, and return the UDP address.
+    def start(self) -> Address | None:
+        """Connect to the brokers, serve, and return the UDP address.
 
         Raises:
             BridgeError: the UDP port is taken, or the broker does not answer.
         """
         self._stopping.clear()
         try:
-            self._socket = self._open_socket()
+            if self.udp_host is not None:
+                self._socket = self._open_socket(self.udp_host)
             self._client = self._connect()
+            self._connect_chirpstack()
         except BridgeError:
             self.stop()
             raise
+        if self.udp_host is None:
+            return None
         self._thread = threading.Thread(target=self._serve, name="gateway-bridge", daemon=True)
         self._thread.start()
         return self.udp_host, self.udp_port
@@ -130,6 +152,8 @@ class Bridge:
         if self._thread is not None:
             self._thread.join(5)
             self._thread = None
+        if self._chirpstack is not None:
+            self._chirpstack.stop()
         if self._client is not None:
             self._client.disconnect()
             self._client.loop_stop()
@@ -143,24 +167,34 @@ class Bridge:
         with self._lock:
             return {
                 "datagrams": self._counts["datagrams"],
+                "events": self._counts["events"],
                 "uplinks": self._counts["uplinks"],
                 "downlinks": self._counts["downlinks"],
                 "passed_on": self._counts["passed_on"],
                 "refused": dict(sorted(self._refused.items())),
                 "transmit_results": dict(sorted(self._transmit_results.items())),
-                "gateways": self._gateways.summary(time.monotonic()),
+                "gateways": self._summary(),
                 "broker": self._client is not None and self._client.is_connected(),
             }
 
-    def _open_socket(self) -> socket.socket:
+    def _summary(self) -> dict[str, dict[str, int | float | bool]]:
+        gateways = self._gateways.summary(time.monotonic())
+        if self._chirpstack is not None:
+            gateways.update(self._chirpstack.summary(time.monotonic()))
+        now = self._clock()
+        for eui, figures in gateways.items():
+            figures["airtime_s"] = round(self._ledger.used_s(eui, now), 3)
+        return gateways
+
+    def _open_socket(self, host: str) -> socket.socket:
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(
-                self.udp_host, self.udp_port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
+                host, self.udp_port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
             )[0]
             opened = socket.socket(family, kind, protocol)
         except OSError as error:
             raise BridgeError(
-                f"cannot serve on UDP {self.udp_host}:{self.udp_port}: {error.strerror or error}", "check the address"
+                f"cannot serve on UDP {host}:{self.udp_port}: {error.strerror or error}", "check the address"
             ) from error
         try:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -169,7 +203,7 @@ class Bridge:
         except OSError as error:
             opened.close()
             raise BridgeError(
-                f"cannot serve on UDP {self.udp_host}:{self.udp_port}: {error.strerror or error}",
+                f"cannot serve on UDP {host}:{self.udp_port}: {error.strerror or error}",
                 "stop what uses that port, or choose another",
             ) from error
         self.udp_port = opened.getsockname()[1]
@@ -206,6 +240,21 @@ class Bridge:
             client.loop_stop()
         raise BridgeError(
             f"the MQTT broker at {host}:{port} does not take us"
+            + (f": {refusal.strerror or refusal}" if refusal else ""),
+            "start it, and check its address, password and access rules",
+        ) from refusal
+
+    def _connect_chirpstack(self) -> None:
+        if self._chirpstack is None or self._chirpstack_options is None:
+            return
+        options, refusal = self._chirpstack_options, None
+        try:
+            if self._chirpstack.start(self._downlinks):
+                return
+        except OSError as error:
+            refusal = error
+        raise BridgeError(
+            f"ChirpStack's MQTT broker at {options.host}:{options.port} does not take us"
             + (f": {refusal.strerror or refusal}" if refusal else ""),
             "start it, and check its address, password and access rules",
         ) from refusal

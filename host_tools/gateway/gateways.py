@@ -96,9 +96,13 @@ class Gateways(Generic[Attempt]):
 
     Args:
         allowed: EUI → network that it may come from (None: any); None allows every gateway.
+        per_address_max: so many gateways of one address.
     """
 
-    def __init__(self, allowed: Mapping[str, Network | None] | None = None) -> None:
+    def __init__(
+        self, allowed: Mapping[str, Network | None] | None = None, per_address_max: int = PER_ADDRESS_MAX
+    ) -> None:
+        self._per_address_max = per_address_max
         self._allowed = dict(allowed) if allowed is not None else None
         self._known: OrderedDict[str, Gateway[Attempt]] = OrderedDict()  # the one that was silent longest comes first
         self._per_host: Counter[str] = Counter()
@@ -138,8 +142,8 @@ class Gateways(Generic[Attempt]):
         """
         gateway = self._known.get(eui)
         if gateway is None:
-            if self._per_host[host] >= PER_ADDRESS_MAX:
-                raise GatewayRefused("address_full", f"this address has brought {PER_ADDRESS_MAX} gateways")
+            if self._per_host[host] >= self._per_address_max:
+                raise GatewayRefused("address_full", f"this address has brought {self._per_address_max} gateways")
             if len(self._known) >= GATEWAYS_MAX and not self._forget_idle(now):
                 raise GatewayRefused("table_full", f"{GATEWAYS_MAX} gateways are at work")
             gateway = self._known[eui] = Gateway(eui, host, now)
