@@ -28,11 +28,11 @@ _FULL_MS = const(20)  # the stack has no buffer for a value now
 class Ble:
     name = "ble"
 
-    # interval_ms: between two advertisements; name_s: so long one name and address is used
+    # interval_ms: between two advertisements; name_ms: so long one name and address is used
     # handshake_ms: for a stranger to prove that it holds the secret; idle_ms, visit_ms: for who did
-    def __init__(self, interval_ms=1000, name_s=600, handshake_ms=5000, idle_ms=10000, visit_ms=180000):
+    def __init__(self, interval_ms=1000, name_ms=600000, handshake_ms=5000, idle_ms=10000, visit_ms=180000):
         self._interval_us = interval_ms * 1000
-        self._name_s = name_s
+        self._name_ms = name_ms
         self._handshake_ms = handshake_ms
         self._idle_ms = idle_ms
         self._visit_ms = visit_ms
@@ -96,7 +96,7 @@ class Ble:
                 self._interval_us,
                 adv_data=b"\x02\x01\x06\x11\x07" + uuid,
                 resp_data=b"\x1b\x21" + uuid + self._name(claim),
-                timeout_ms=self._name_s * 1000,
+                timeout_ms=self._name_ms,
             )
         except asyncio.TimeoutError:
             pass
@@ -121,6 +121,9 @@ class Ble:
                 self._attempt()  # a proof that was wrong is written down already
         except (StoreError, asyncio.TimeoutError):
             pass
+        except Exception:
+            if connection.is_connected():
+                raise  # else the courier is gone, which has an error of aioble's
         finally:
             self._strangers = 0 if visit.open else self._strangers + 1
             await connection.disconnect()
@@ -130,7 +133,7 @@ class Ble:
 
     async def _talk(self, visit, connection, up, down, fragments):
         begun = time.ticks_ms()
-        while True:
+        while connection.is_connected():
             left_ms = self._visit_ms if visit.open else self._handshake_ms
             left_ms -= time.ticks_diff(time.ticks_ms(), begun)
             if left_ms <= 0:
