@@ -21,7 +21,7 @@ from host_tools.cli.addresses import HostPort
 from host_tools.cli.output import json_option, print_json_line, remark
 from host_tools.cli.stop import stoppable
 from host_tools.release.bundle import compile_tree
-from host_tools.sim.board import BoardError, VirtualBoard
+from host_tools.sim.board import HEAP, BoardError, VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.outfit import outfit
 from host_tools.sim.wearer import Wearer
@@ -74,7 +74,7 @@ def group() -> None:
 )
 @click.option("--ether", type=HostPort(), help="The radio medium, as `sealband sim ether` prints it.")
 @click.option("--modem", help="The serial port of a modem, as `sealband sim modem` prints it.")
-@click.option("--heap", default="81wK", show_default=True, help="As MicroPython's -X heapsize=.")
+@click.option("--heap", default=HEAP, show_default=True, help="As MicroPython's -X heapsize=.")
 @click.option("--seed", type=int, help="Of the wearer; default: made from the name.")
 @click.option(
     "--speed",

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from host_tools.sim import wifi
-from host_tools.sim.board import HEAP, BoardError, VirtualBoard
+from host_tools.sim.board import BoardError, VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.wifi import AccessPoint, Station, WifiError
 from tests.support.boards import BoardMaker, scripted
@@ -459,23 +459,3 @@ def test_board_that_has_no_access_point_says_so(make: BoardMaker) -> None:
     assert board.wifi_up is False
     with pytest.raises(BoardError, match="no access point"):
         board.wifi_up = True
-
-
-def test_share_of_network_and_sockets_in_the_heap_is_within_what_a_board_gets_for_them(make: BoardMaker) -> None:
-    # they are loaded in the updater's start, which has no use for the radio
-    script = f"""
-import gc, time, machine
-machine.unique_id(); machine.RTC().memory(); time.sleep_ms(1)
-gc.collect()
-before = gc.mem_alloc()
-{CONNECT}
-import esp32, select
-esp32.Partition(esp32.Partition.RUNNING); socket.socket(); select.poll()
-del wlan
-gc.collect()
-print("loaded", gc.mem_alloc() - before, gc.mem_alloc())
-"""
-    with make(script) as board:
-        loaded = int(board.wait_for("loaded").split()[1])
-    print(f"network, socket, select, Partition: {loaded / 2048:.1f}wK")
-    assert loaded / 2048 < int(HEAP.removesuffix("wK")) - 64
