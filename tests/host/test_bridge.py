@@ -290,6 +290,73 @@ def test_frames_wait_while_the_broker_is_away_and_no_more_than_there_is_room_for
         second.stop()
 
 
+OTHER = "aa555a0000000102"
+
+
+def ack(gateway: Gateway, datagram: bytes, error: str, eui: str = EUI) -> None:
+    body = json.dumps({"txpk_ack": {"error": error}}).encode()
+    gateway.down.send(b"\x02" + datagram[1:3] + b"\x05" + bytes.fromhex(eui) + body)
+
+
+@pytest.mark.parametrize("error", ["TOO_LATE", "TOO_EARLY", "COLLISION_PACKET", "COLLISION_BEACON", "GPS_UNLOCKED"])
+def test_a_gateway_that_refuses_leads_to_the_next(bridge: Bridge, server: Server, gateway: Gateway, error: str) -> None:
+    other = Gateway(bridge)
+    gateway.pull()
+    other.pull(OTHER)
+    routes = (ROUTE, replace(ROUTE, gateway=OTHER, context=b"\0" + (1_000_000).to_bytes(4, "big")))
+    server.mqtt.publish(downlink_topic(EUI), replace(DOWNLINK, routes=routes).to_bytes(), qos=1)
+    ack(gateway, gateway.down.recv(2000), error)
+    txpk = json.loads(other.down.recv(2000)[4:])["txpk"]
+    assert (base64.b64decode(txpk["data"]), txpk["tmst"]) == (DOWNLINK.frame, 6_000_000)
+    statistics = bridge.statistics()
+    assert (statistics["transmit_results"], statistics["downlinks"]) == ({error: 1}, 2)
+    assert statistics["gateways"][EUI]["airtime_s"] == 0
+    assert statistics["gateways"][OTHER]["airtime_s"] > 0
+    other.close()
+
+
+def test_a_gateway_that_takes_it_is_the_only_one(bridge: Bridge, server: Server, gateway: Gateway) -> None:
+    other = Gateway(bridge)
+    gateway.pull()
+    other.pull(OTHER)
+    routes = (ROUTE, replace(ROUTE, gateway=OTHER))
+    server.mqtt.publish(downlink_topic(EUI), replace(DOWNLINK, routes=routes).to_bytes(), qos=1)
+    datagram = gateway.down.recv(2000)
+    # another gateway's word, and one that answers nothing, move nothing
+    ack(other, datagram, "TOO_LATE", OTHER)
+    ack(gateway, b"\x02" + bytes(byte ^ 1 for byte in datagram[1:3]), "TOO_LATE")
+    ack(gateway, datagram, "NONE")
+    ack(gateway, datagram, "TOO_LATE")  # once more, of what is settled
+    wait_for(lambda: refused(bridge) == {"token": 3})
+    other.down.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        other.down.recv(2000)
+    other.close()
+
+
+def test_a_second_bridge_goes_on_where_the_first_ones_gateway_refuses(
+    broker: EmbeddedBroker, bridge: Bridge, server: Server, gateway: Gateway
+) -> None:
+    with Bridge(mqtt_port=broker.port, clock=lambda: RECEIVED_AT) as second:
+        other = Gateway(second)
+        gateway.pull()
+        other.pull(OTHER)
+        routes = (ROUTE, replace(ROUTE, gateway=OTHER))
+        server.mqtt.publish(downlink_topic(EUI), replace(DOWNLINK, routes=routes).to_bytes(), qos=1)
+        ack(gateway, gateway.down.recv(2000), "COLLISION_PACKET")
+        assert other.down.recv(2000)[3] == 3
+        assert bridge.statistics()["passed_on"] == 1
+        other.close()
+
+
+def test_a_context_of_another_kind_of_gateway_is_refused(bridge: Bridge, server: Server, gateway: Gateway) -> None:
+    gateway.pull()
+    for context in (b"\1\0\0\0\0", b"\0" * 4, b"\0" * 6):
+        changed = replace(DOWNLINK, routes=(replace(ROUTE, context=context),))
+        server.mqtt.publish(downlink_topic(EUI), changed.to_bytes(), qos=1)
+    wait_for(lambda: refused(bridge) == {"context": 3})
+
+
 def test_it_says_what_is_wrong_when_it_cannot_start(broker: EmbeddedBroker, bridge: Bridge) -> None:
     with pytest.raises(BridgeError, match="in use") as refusal:
         Bridge(udp_port=bridge.udp_port, mqtt_port=broker.port).start()
