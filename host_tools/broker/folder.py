@@ -56,6 +56,7 @@ class Settings:
         ingest: names of workers.
         bridges: name → EUIs of its gateways.
         pass_on: whether bridges may hand a downlink on to another bridge's gateway.
+        without: batches whose issuing certificates are not trusted, since somebody else has their keys.
         issuing_keys: URIs of keys that sign revocation lists.
         crl: a file of revocation lists, in place of those keys.
         shared: the group of ingest workers; nobody else may learn it, see `README`.
@@ -73,6 +74,7 @@ class Settings:
     ingest: tuple[str, ...] = ("ingest",)
     bridges: dict[str, tuple[str, ...]] = field(default_factory=dict)
     pass_on: bool = False
+    without: tuple[str, ...] = ()
     issuing_keys: tuple[str, ...] = ()
     crl: Path | None = None
     shared: str = ""
@@ -181,7 +183,7 @@ def _settings(raw: dict[str, Any]) -> Settings:
     for name in ("listen", "services_listen"):
         host, port = raw[name]
         raw[name] = (str(host), int(port))
-    for name in ("ingest", "issuing_keys"):
+    for name in ("ingest", "issuing_keys", "without"):
         raw[name] = tuple(map(str, raw[name]))
     raw["bridges"] = {str(name): tuple(map(str, euis)) for name, euis in raw["bridges"].items()}
     if not isinstance(raw["pass_on"], bool):

@@ -41,7 +41,8 @@ def renew(
     """
     now = clock()
     at = datetime.fromtimestamp(now, UTC)
-    trusted = [bytes(row.certificate) for row in Issuer.objects.filter(ends_at__gt=at).order_by("id")]
+    rows = Issuer.objects.filter(ends_at__gt=at).exclude(batch__name__in=settings.without).order_by("id")
+    trusted = [bytes(row.certificate) for row in rows]
     crl: bytes | None = None
     if settings.issuing_keys:
         made = [

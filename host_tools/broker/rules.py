@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from host_tools.courier import topics
 from host_tools.gateway.envelope import UPLINK_FILTER, EnvelopeError, checked_gateway
 
 SERVICES = "Sealband services"  # the organisation in services' subjects
@@ -87,7 +88,25 @@ def service_subject(name: str) -> x509.Name:
 
 def ingest(name: str) -> Client:
     """A worker that opens frames: reads all that comes up, writes all that goes down."""
-    return Client(service_user(name), ("sb/v1/d/+/down", "sb/v1/gw/+/down"), ("sb/v1/d/+/up", UPLINK_FILTER))
+    return Client(
+        service_user(name),
+        ("sb/v1/d/+/down", "sb/v1/gw/+/down", topics.DOWNLINK_FILTER),
+        ("sb/v1/d/+/up", UPLINK_FILTER, topics.UPLINK_FILTER),
+    )
+
+
+def courier(name: str, number: str) -> Client:
+    """A courier: what it carries, and the answers to it.
+
+    Args:
+        number: its own, 16 hex digits (`sealband courier id`).
+
+    Raises:
+        RulesError: the name or the number is none.
+    """
+    if topics.courier_of(topics.uplink_topic(number)) != number:
+        raise RulesError(f"{number!r} is no courier's number", "give the 16 hex digits that `sealband courier id` says")
+    return Client(service_user(name), (topics.uplink_topic(number),), (topics.downlink_topic(number),))
 
 
 def bridge(name: str, gateways: Iterable[str], *, pass_on: bool = False) -> Client:
@@ -111,9 +130,9 @@ def bridge(name: str, gateways: Iterable[str], *, pass_on: bool = False) -> Clie
                 raise RulesError(f"{gateway!r} is no gateway's EUI", "give 16 hex digits, small letters") from None
     if not listed:
         raise RulesError(f"the bridge {name} has no gateway", f"name its gateways, or {ALL_GATEWAYS}")
-    topics = [(f"sb/v1/gw/{gateway}/up", f"sb/v1/gw/{gateway}/down") for gateway in listed]
-    publish = tuple(up for up, _ in topics) + (("sb/v1/gw/+/down",) if pass_on else ())
-    return Client(service_user(name), publish, tuple(down for _, down in topics))
+    pairs = [(f"sb/v1/gw/{gateway}/up", f"sb/v1/gw/{gateway}/down") for gateway in listed]
+    publish = tuple(up for up, _ in pairs) + (("sb/v1/gw/+/down",) if pass_on else ())
+    return Client(service_user(name), publish, tuple(down for _, down in pairs))
 
 
 def acl(clients: Iterable[Client]) -> str:

@@ -113,6 +113,9 @@ def certificate(
     default=None,
     help="Bridges may hand a downlink that a gateway refused on to another bridge's gateway. Default: no.",
 )
+@click.option(
+    "--without-batch", "without", multiple=True, metavar="BATCH", help="Its issuing key was stolen. '': none."
+)
 @click.option("--issuing-key", "keys", multiple=True, metavar="URI", help="Signs revocation lists. May be repeated.")
 @click.option("--crl", type=_File, help="Revocation lists made elsewhere (registry crl), in place of keys.")
 @click.option("--user", help="Whom mosquitto becomes when root starts it. Default: mosquitto, if there is such a user.")
@@ -131,6 +134,7 @@ def config(
     ingest: tuple[str, ...],
     bridges: tuple[tuple[str, tuple[str, ...]], ...],
     keys: tuple[str, ...],
+    without: tuple[str, ...],
     devices_max: int | None,
     memory_mb: int | None,
     database: str,
@@ -154,6 +158,8 @@ def config(
         changes["ingest"] = ingest
     if bridges:
         changes["bridges"] = dict(bridges)
+    if without:
+        changes["without"] = tuple(filter(None, without))
     if keys:
         changes |= {"issuing_keys": tuple(map(_absolute_uri, keys)), "crl": None}
     elif given["crl"]:

@@ -183,7 +183,7 @@ def test_device_of_the_registry_gets_in_until_it_is_revoked(desk: Desk):
         device.publish(f"sb/v1/d/{eui}/up", b"too late")
         device.close()
         with (
-            pytest.raises(ssl.SSLError, match="REVOKED|revoked"),
+            pytest.raises(ssl.SSLError, match=r"(?i)revoked"),
             socket.create_connection(broker.devices, 10) as raw,
             desk.context(pem).wrap_socket(raw, server_hostname="localhost") as link,
         ):
