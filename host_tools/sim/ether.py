@@ -7,6 +7,7 @@ lines, one request or answer a line:
     {"id": 2, "op": "transmit", "packet": "e0…", "params": {…}, "at": 1735689600.5}
     {"id": 3, "op": "receive", "params": {…}, "start": …, "end": …}     answered when a packet came or the time is over
     {"id": 4, "op": "listen", "frequencies_hz": […], …}                 from here on also lines {"heard": {…}}
+    {"id": 5, "op": "sense", "params": {…}, "at": …}                    "level" in dBm, "active": LoRa symbols are there
 
 Answers carry the request's id and either its result or "error" (one word) and "detail". Times are virtual Unix seconds.
 
@@ -242,8 +243,14 @@ class Ether:
         elif operation == "listen":
             session.listening = _channels(request)
             self._send(session, {"id": number})
+        elif operation == "sense":
+            params, at = RadioParams.from_json(request.get("params")), self._time(request, "at")
+            with self._lock:
+                level = self.medium.level_dbm(session.name, params.frequency_hz, at)
+                active = self.medium.active(session.name, params, at)
+            self._send(session, {"id": number, "level": level, "active": active})
         else:
-            raise RequestRefused("request", "op must be hello, transmit, receive or listen")
+            raise RequestRefused("request", "op must be hello, transmit, receive, listen or sense")
 
     def _transmit(self, session: _Session, request: dict[str, Any]) -> Transmission:
         try:

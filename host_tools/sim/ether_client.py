@@ -115,6 +115,16 @@ class EtherClient:
         heard = self._ask(request, wait_s=None)["reception"]
         return None if heard is None else _reception(heard)
 
+    def sense(self, params: RadioParams, at: float | None = None) -> tuple[float, bool]:
+        """What is on a channel: the level in dBm, and whether there are LoRa symbols of that data rate and polarity.
+
+        Raises:
+            EtherError: refused, or the ether is gone.
+        """
+        when = self.clock.now() if at is None else at
+        answer = self._ask({"op": "sense", "params": params.to_json(), "at": when})
+        return float(answer["level"]), bool(answer["active"])
+
     def listen(
         self,
         frequencies_hz: Sequence[int],

@@ -15,6 +15,7 @@ from host_tools.sim.ether_client import RECEIVE_MAX_S, EtherClient, EtherError
 from host_tools.sim.medium import Reception
 
 ABANDONED_POLL_S = 0.02
+SILENCE_DBM = -117.0  # of a receiver without an antenna: thermal noise of 125 kHz and its own
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,16 @@ class Radio:
         if client is not None:
             arguments = (client, params, at, turn, continuous)
             threading.Thread(target=self._receive, args=arguments, name=f"radio-{self._name}", daemon=True).start()
+
+    def sense(self, params: RadioParams, at: float) -> tuple[float, bool]:
+        """The level on the channel in dBm, and whether LoRa symbols are there, at virtual time `at`."""
+        client = self._connected()
+        if client is not None:
+            try:
+                return client.sense(params, at)
+            except (EtherError, RadioError):
+                self.faults += 1
+        return SILENCE_DBM, False
 
     def poll(self) -> Heard:
         """What the receiver has to say now."""

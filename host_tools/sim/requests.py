@@ -5,6 +5,7 @@ neither the connection nor how errors are told (`host_tools.sim.peripherals`), a
 
     NVS         o  open       G S  get and set i32      C B  get and set blob      e  erase      c  commit
     radio       T  transmit   L  listen                 P  poll                    W  wait       Y  standby
+                V  level and activity
     Wi-Fi       ?  state: status, address, radio on, associations, dBm, tries     !  radio on or off
                 c  connect: ssid, key      d  disconnect     s  scan     r  tries     i  ssid
     partitions  b  boot     c  running     l  by label: type, subtype, address, size, label
@@ -81,7 +82,7 @@ class NvsRequests:
 class RadioRequests:
     """Answers those of `lora`."""
 
-    LETTERS = frozenset((b"T", b"L", b"P", b"W", b"Y"))
+    LETTERS = frozenset((b"T", b"L", b"P", b"W", b"Y", b"V"))
 
     def __init__(self, radio: Radio) -> None:
         self._radio = radio
@@ -104,6 +105,9 @@ class RadioRequests:
             return struct.pack(">q", round(radio.transmit(packet, params, at) * _NS))
         if letter == b"P":
             return _heard(radio.poll())
+        if letter == b"V":
+            level, active = radio.sense(decode_params(body[8:]), struct.unpack(">q", body[:8])[0] / _NS)
+            return struct.pack(">hB", round(level), active)
         if letter == b"W":
             heard = radio.wait(asked)
             if heard is None:

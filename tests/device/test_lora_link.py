@@ -1,5 +1,5 @@
 # The LoRa link against a modem with the driver's interface: settings, channels, the receive window, the duty cycle.
-from device.fakes import FakeNvs, finish
+from device.fakes import FakeNvs, FakeRtc, finish
 
 from sealband.config import Config
 from sealband.links.base import LinkError
@@ -72,14 +72,18 @@ class Packet(bytearray):
 
 
 class Bench:
-    def __init__(self, **settings):
+    def __init__(self, parts=None, **settings):
+        class Wired(Board):
+            RADIO = dict(Board.RADIO)
+
+        Wired.RADIO.update(parts or {})
         self.ms = 0x3FFFFFFF - 2000  # ticks wrap during the first receive window
         self.begun = self.ms
         self.store = Store(FakeNvs())
         self.config = Config(self.store, settings)
         self.modem = Modem(self)
         self.seed = 5
-        self.link = LoRa(Board, lambda board: self.modem, lambda: self.ms & 0x3FFFFFFF)
+        self.link = LoRa(Wired, lambda board: self.modem, lambda: self.ms & 0x3FFFFFFF)
         self.link.open(self.store, self, self.config, self.random)
 
     def uptime(self):
@@ -296,3 +300,222 @@ def test_settings_that_change_are_applied_to_the_modem():
     assert bench.exchange() == []
     assert (bench.modem.settings["sf"], bench.modem.settings["output_power"]) == (11, 5)
     assert bench.modem.sent[-1][1] == 11
+
+
+def test_sensors_are_not_kept_waiting_longer_than_50_ms_by_any_step():
+    # each pause is the node's to use; what lies between two pauses is calls that start or ask
+    bench = Bench(spreading_factor=12)
+    assert finish(bench.link.send(FRAME), bench.sleep_ms)
+    began = bench.ms
+    assert bench.listen() == []
+    assert bench.ms - began > 5000
+    for name in ("send", "recv"):
+        assert not hasattr(bench.modem, name), "the blocking calls are not there to be used"
+
+
+def test_a_window_that_the_node_comes_late_to_ends_when_it_should():
+    bench = Bench()
+    bench.send()
+    ended = bench.ms
+    steps = iter(bench.link.listen())
+    bench.ms += next(steps) + 60  # another task took 60 ms
+    next(steps)
+    at, _, _, timeout_ms = bench.modem.windows[-1]
+    on_time = ended + 4900
+    assert 0 < at - on_time <= 80 and abs(at + timeout_ms - (on_time + 200 + 37 * 1.024 + 1)) <= 20
+    # and one that is over is not opened
+    bench.send()
+    count = len(bench.modem.windows)
+    steps = iter(bench.link.listen())
+    bench.ms += next(steps) + 3000
+    for pause in steps:
+        bench.ms += pause
+    assert len(bench.modem.windows) == count and bench.modem.asleep
+
+
+def test_a_chip_that_says_for_ever_that_it_sends_or_receives_does_not_hang():
+    for name in ("poll_send", "poll_recv"):
+        bench = Bench()
+        setattr(bench.modem, name, lambda: True)
+        began = bench.ms
+        bench.exchange()
+        assert bench.ms - began < 12000
+        assert bench.link.errors == (name == "poll_send")
+
+
+def test_us915_answers_are_awaited_on_500_khz_channels():
+    bench = Bench({"region": "US915"}, spreading_factor=9)
+    bench.ms += 30000
+    bench.modem.answer = Packet(b"\xe0answer")
+    for _ in range(20):
+        assert bench.exchange(bytes(60)) == [b"\xe0answer"]
+        khz = bench.modem.sent[-1][0]
+        channel = (khz - 902300) // 200
+        assert (khz - 902300) % 200 == 0 and 0 <= channel < 64
+        # LoRaWAN's RX1: channel modulo 8
+        assert bench.modem.windows[-1][1:3] == (923300 + 600 * (channel % 8), 9)
+        assert bench.modem.settings["bw"] == "500"
+        assert bench.modem.windows[-1][3] < 400
+    assert bench.modem.sent[-1][1] == 9
+
+
+def test_slow_rates_are_left_to_short_frames_where_dwell_time_is_limited():
+    for region in ("US915", "AU915", "AS923"):
+        bench = Bench({"region": region}, spreading_factor=12)
+        bench.ms += 30000
+        # RP002: DR0 of US915 and DR2 of the others carry 19 bytes of MACPayload, which is 24 with MHDR and MIC
+        for length, sf in ((13, 10), (24, 10), (25, 9), (66, 9), (67, 8), (138, 8), (139, 7), (222, 7)):
+            assert bench.exchange(bytes(length)) is not None
+            assert bench.modem.sent[-1][1] == sf, (region, length)
+            bench.ms += 200000
+        assert bench.link.wait_ms(223) is None
+        assert bench.link.frame_max == 51
+
+
+def test_every_frame_that_is_taken_keeps_the_dwell_time():
+    for region in ("US915", "AU915", "AS923"):
+        bench = Bench({"region": region})
+        for sf in range(7, 13):
+            bench.config.change({3: sf})
+            bench.link.configure(bench.config)
+            for length in range(13, 223):
+                now_sf, airtime_ms = bench.link._plan(length)
+                assert airtime_ms <= 400 and now_sf <= 10
+
+
+def test_nothing_is_sent_on_hopping_channels_within_20_s_of_a_start():
+    bench = Bench({"region": "US915", "channels_khz": tuple(range(903900, 905500, 200))})
+    assert 19000 <= bench.link.wait_ms(51) <= 20000
+    bench.ms += 20000
+    assert bench.link.wait_ms(51) == 0
+
+
+def test_eight_channels_are_used_alike_never_within_20_s_and_none_can_say_which_comes_next():
+    channels = tuple(range(903900, 905500, 200))
+    bench = Bench({"region": "US915", "channels_khz": channels})
+    bench.ms += 20000
+    last = {}
+    after = {}
+    for _ in range(800):
+        before = bench.modem.sent[-1][0] if bench.modem.sent else None
+        assert bench.exchange(bytes(222)) == []
+        khz = bench.modem.sent[-1][0]
+        assert bench.ms - last.get(khz, -20000) >= 20000
+        last[khz] = bench.ms
+        after.setdefault(before, set()).add(khz)
+    counts = [sum(1 for sent in bench.modem.sent if sent[0] == khz) for khz in channels]
+    assert min(counts) >= 80 and max(counts) <= 120, counts
+    assert all(len(after[khz]) >= 6 for khz in channels)
+
+
+def test_sixty_four_channels_are_all_used():
+    bench = Bench({"region": "AU915"})
+    bench.ms += 20000
+    for _ in range(400):
+        assert bench.exchange(bytes(40)) == []
+    assert {khz for khz, _, _ in bench.modem.sent} == set(range(915200, 928000, 200))
+
+
+def test_two_sub_bands_have_twice_the_airtime_and_each_its_own():
+    channels = (867100, 867300, 867500, 867700, 867900, 868100, 868300, 868500)
+    bench = Bench({"channels_khz": channels}, spreading_factor=12)
+    while bench.exchange() is not None:
+        assert len(bench.modem.sent) < 40
+    low = sum(1 for khz, _, _ in bench.modem.sent if khz < 868000)
+    assert low == len(bench.modem.sent) - low == 36000 // 2466
+    assert bench.link.spare(51) == 0 and bench.link.airtime_ms() == 2 * low * 2466
+    assert 0 < bench.link.wait_ms(51) <= 3840000
+
+
+def test_what_is_left_of_the_airtime_is_told():
+    bench = Bench(spreading_factor=12)
+    before = bench.link.spare(51)
+    assert before == 1000 - 1000 * 2466 // 36000
+    assert bench.exchange() == []
+    assert bench.link.spare(51) == 1000 - 1000 * 2 * 2466 // 36000
+    assert Bench({"region": "AU915"}).link.spare(51) == 1000
+
+
+def test_power_is_the_lesser_of_the_server_s_and_the_region_s():
+    for region, power_dbm, used in (("EU868", 14, 14), ("AS923", 14, 13), ("AS923", 8, 8)):
+        bench = Bench({"region": region}, power_dbm=power_dbm)
+        assert bench.exchange() == []
+        assert bench.modem.settings["output_power"] == used
+
+
+def test_margin_reports_and_silence_change_rate_and_power_unless_that_is_switched_off():
+    bench = Bench(spreading_factor=11)
+    for _ in range(3):
+        assert bench.exchange() == []
+        bench.link.margin(22)
+    assert bench.exchange() == [] and bench.modem.sent[-1][1] == 7
+    assert bench.link.frame_max == 222
+    for _ in range(30):
+        bench.link.silent()
+    assert bench.exchange() == [] and bench.modem.sent[-1][1] == 12 and bench.link.frame_max == 51
+    # what the server sets is where it begins again
+    bench.config.change({3: 9})
+    bench.link.configure(bench.config)
+    assert bench.exchange() == [] and bench.modem.sent[-1][1] == 9
+    # another setting leaves it alone
+    for _ in range(3):
+        bench.link.margin(13)
+    bench.config.change({1: 60})
+    bench.link.configure(bench.config)
+    assert bench.exchange() == [] and bench.modem.sent[-1][1] == 8
+    bench.config.change({3: 10, 5: 0})
+    bench.link.configure(bench.config)
+    for db in (30, 30, 30, 30):
+        bench.link.margin(db)
+        bench.link.silent()
+        bench.link.silent()
+    assert bench.exchange() == [] and bench.modem.sent[-1][1] == 10
+    assert bench.modem.settings["output_power"] == 14
+
+
+def test_a_report_for_a_frame_that_went_out_faster_is_taken_for_the_rate_that_is_adapted():
+    # 222 bytes go at SF8 with SF12 set: 4 dB there are 14 dB at SF12
+    bench = Bench(spreading_factor=12)
+    for _ in range(3):
+        assert bench.exchange(bytes(222)) == []
+        assert bench.modem.sent[-1][1] == 8
+        bench.link.margin(4)
+    assert bench.exchange() == [] and bench.modem.sent[-1][1] == 11
+
+
+def test_rate_and_channels_go_on_after_deep_sleep_and_begin_anew_after_a_power_cut():
+    rtc = FakeRtc()
+    nvs = FakeNvs()
+    bench = Bench(spreading_factor=12)
+    bench.store = Store(nvs, rtc, False)
+    bench.link = LoRa(Board, lambda board: bench.modem, lambda: bench.ms & 0x3FFFFFFF)
+    bench.link.open(bench.store, bench, bench.config, bench.random)
+    for _ in range(3):
+        assert bench.exchange() == []
+        bench.link.margin(22)
+    order = bytes(bench.link._order)
+    bench.link.suspend()
+    bench.store.rtc_flush()
+    for from_deep_sleep, sf in ((True, 8), (False, 12)):
+        bench.link = LoRa(Board, lambda board: bench.modem, lambda: bench.ms & 0x3FFFFFFF)
+        bench.link.open(Store(nvs, rtc, from_deep_sleep), bench, bench.config, bench.random)
+        assert (bytes(bench.link._order) == order) == from_deep_sleep or order == bytes(range(3))
+        assert bench.link._rate[0] == sf
+        assert bench.link._plan(51)[0] == sf
+
+
+def test_a_board_of_an_unknown_region_says_so():
+    for region in ("MARS", "", None):
+        try:
+            Bench({"region": region})
+        except LinkError:
+            continue
+        raise AssertionError(region)
+
+
+def test_energy_is_that_of_airtime_and_window():
+    bench = Bench({"tx_mw": 300, "rx_mw": 16})
+    # SF7, 51 bytes: 102.7 ms at 300 mW are 31 mJ
+    assert 31 <= bench.link.energy_mj(51) <= 36
+    slow = Bench({"tx_mw": 300, "rx_mw": 16}, spreading_factor=12)
+    assert 740 <= slow.link.energy_mj(51) <= 770

@@ -11,6 +11,7 @@ from host_tools.sim.airtime import RadioParams, airtime_s
 from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether import Ether, EtherClient
+from host_tools.sim.medium import Medium
 from tests.support.boards import BoardMaker, scripted
 
 SPEED = 10
@@ -256,3 +257,46 @@ def test_board_without_an_ether_sends_into_the_void(make: BoardMaker) -> None:
         with make(script, ether=address) as board:
             board.wait_for("sent")
             board.wait_for("heard None")
+
+
+SENSE = (Path(__file__).resolve().parents[2] / "device/lib/sealband/links/sense.py").read_text()
+DRIVE = """
+def drive(steps):
+    try:
+        while True:
+            time.sleep_ms(next(steps))
+    except StopIteration as end:
+        return end.value
+
+def ask(frequency_khz, chip=modem):
+    chip.configure({"freq_khz": frequency_khz, "sf": 12, "invert_iq_rx": True})
+    return drive(clear(chip, -80)), drive(active(chip, 12)), chip.is_idle()
+
+older = SX1276(SPI(1), Pin(18), dio0=Pin(26), lora_cfg=dict(cfg, tx_ant="PA_BOOST"))
+print("ready")
+while modem.recv(2000) is None:
+    pass
+time.sleep_ms(1000)  # the neighbour's long packet has begun
+print("on air", ask(868100), ask(868100, older))
+print("beside", ask(868500), ask(868500, older))
+print("end")
+"""
+
+
+def test_a_neighbour_on_the_channel_is_sensed_by_level_and_by_its_symbols(
+    tmp_path: Path, clock: SimClock, make: BoardMaker
+) -> None:
+    medium = Ether(clock, medium=Medium(default_path_loss_db=60.0))
+    medium.start()
+    near = EtherClient(medium.address or ("", 0), "near", clock)
+    with medium, near, make(SENSE + DRIVE, ether=medium.address) as board:
+        board.wait_for("ready")
+        limit = time.monotonic() + 15
+        while not any("on air" in line for line in board.log) and time.monotonic() < limit:
+            near.transmit(b"\xe0wake", PARAMS)
+            clock.sleep(0.2)
+            sent = near.transmit(bytes(255), RadioParams(868_100_000, 12, invert_iq=True))
+            clock.sleep(sent.end - clock.now())
+        board.wait_for("end")
+        assert any("on air (False, True, True) (False, True, True)" in line for line in board.log), board.log
+        assert any("beside (True, False, True) (True, False, True)" in line for line in board.log), board.log

@@ -17,6 +17,7 @@ from sealwire import radio
 _MARGIN_MS = const(100)  # the receiver is on before and after the window, for the crystal's and our own delays
 _LATE_MS = const(1000)  # a transmission that takes so much longer than computed has failed
 _POLL_MS = const(20)
+_TAKEN_MS = const(500)
 _CHANNELS_TRIED = const(3)  # where others speak on them
 _PACKET_SYMBOLS = const(320)  # more than those of the longest downlink, at any rate
 _HEADER_SYMBOLS = const(17)  # sync word, start of frame and explicit header, rounded up (SX1261/2 datasheet 6.1.4)
@@ -42,14 +43,15 @@ class LoRa(Link):
     # `make` and `ticks_ms` are for tests: the modem of a board, and the clock that its driver tells times by
     def __init__(self, board, make=_modem, ticks_ms=time.ticks_ms, grade=1):
         parts = board.RADIO
-        table = parts and radio.region(parts["region"])
+        self.region = parts and parts["region"]
+        table = radio.region(self.region)
         if not table:
             raise LinkError("the board has no radio for a region")
         self.grade = grade
         self._board = board
         self._parts = parts
-        self._channels, self._permille, self._dwell_ms, self._limit_dbm, self._longest = table
-        self._channels = parts.get("channels_khz", self._channels)
+        self.channels, self._permille, self._dwell_ms, self._limit_dbm, self._longest = table
+        self.channels = parts.get("channels_khz", self.channels)
         self._margin_ms = parts.get("rx_margin_ms", _MARGIN_MS)
         self._make = make
         self._ticks_ms = ticks_ms
@@ -59,6 +61,7 @@ class LoRa(Link):
         self._khz = 0  # of the last frame
         self._sf = 7
         self._ended = None  # ticks_ms of the end of the last transmission
+        self.taken = False  # by who hears downlinks at other times: wake.py
         self.rssi = None  # of the last frame heard
         self.errors = 0
 
@@ -68,16 +71,17 @@ class LoRa(Link):
             self._clock = clock
             self._random = random
             # EU868's channels lie in two sub-bands, if the board has more than the usual
-            bands = 2 if self._permille and min(self._channels) < _BAND_M_KHZ else 1
+            bands = 2 if self._permille and min(self.channels) < _BAND_M_KHZ else 1
             self._ledger = Airtime(store, clock.uptime, (self._permille,) * bands)
             self._bands = bands
-            self._order = bytearray(range(len(self._channels)))  # the longest unused channels first
+            self._order = bytearray(range(len(self.channels)))  # the longest unused channels first
             self.configure(settings)
             kept = store.rtc_take("lora")
-            if kept and len(kept) == 5 + len(self._order) and self._adaptive:
-                self._rate = list(kept[:5])
+            if kept and len(kept) == 5 + len(self._order):
                 self._order = bytearray(kept[5:])
-                self._changed()
+                if self._adaptive:
+                    self._rate = list(kept[:5])
+                    self._changed()
         try:
             self._modem = self._make(self._board)
         except Exception as error:
@@ -112,7 +116,7 @@ class LoRa(Link):
 
     # The driver failed. Put the chip to sleep if it still obeys, and set it up anew for the next frame: it may have
     # lost its power, and a driver that failed while receiving refuses all settings from then on.
-    def _fault(self):
+    def fault(self):
         self.errors += 1
         self._ended = None
         modem, self._modem = self._modem, None
@@ -139,9 +143,17 @@ class LoRa(Link):
         wait_ms = self._ledger.wait_ms(airtime_ms)
         if self._bands > 1:
             wait_ms = min(wait_ms, self._ledger.wait_ms(airtime_ms, 1))
-        if self._dwell_ms and len(self._channels) >= 8:
+        if self._dwell_ms and len(self.channels) >= 8:
             wait_ms = max(wait_ms, _OCCUPANCY_MS - self._clock.uptime() * 1000)
-        return wait_ms
+        return max(wait_ms, _TAKEN_MS) if self.taken else wait_ms
+
+    # of the sub-band that has most left
+    def spare(self, frame_len):
+        budget_ms = 3600 * self._permille
+        if not budget_ms:
+            return 1000
+        used_ms = self._plan(frame_len)[1] + min([self._ledger.used_ms(band) for band in range(self._bands)])
+        return max(0, 1000 - 1000 * used_ms // budget_ms)
 
     def energy_mj(self, frame_len):
         airtime_ms = self._plan(frame_len)[1]
@@ -153,19 +165,23 @@ class LoRa(Link):
     def _hop(self, airtime_ms):
         order = self._order
         first = self._random((len(order) + 1) // 2)
+        refused = -1
         for i in range(len(order)):
             at = (first + i) % len(order)
-            khz = self._channels[order[at]]
+            khz = self.channels[order[at]]
             band = 1 if self._bands > 1 and khz < _BAND_M_KHZ else 0
+            if band == refused:
+                continue
             # taken out of the budget before the first symbol, and not given back if the driver fails half way
             if self._ledger.spend(airtime_ms, band):
                 order[at:] = order[at + 1 :] + order[at : at + 1]
                 return khz
+            refused = band
 
     def send(self, frame):
         self._ended = None
         self._sf, airtime_ms = self._plan(len(frame))
-        if self._sf is None:
+        if self._sf is None or self.taken:
             self._sf = 7
             return False
         ended = None
@@ -194,18 +210,18 @@ class LoRa(Link):
                 return False
             modem.prepare_send(frame)
             modem.start_send()
-            ended = yield from self._poll(modem.poll_send, airtime_ms, _LATE_MS)
+            ended = yield from self.poll(modem.poll_send, airtime_ms, _LATE_MS)
         except Exception:
             ended = None
         # True: still sending after its time; False: the chip was reset meanwhile, and sent perhaps a part
         if type(ended) is not int:
-            self._fault()
+            self.fault()
             return False
         self._ended = ended
         return True
 
     # What the driver answers when it no longer answers True: asked first after so long, and then for so long.
-    def _poll(self, ask, first_ms, more_ms):
+    def poll(self, ask, first_ms, more_ms):
         yield first_ms
         began = self._ticks_ms()
         while True:
@@ -220,7 +236,7 @@ class LoRa(Link):
         opens = time.ticks_add(self._ended, radio.RX1_DELAY_MS - self._margin_ms)
         self._ended = packet = None
         modem = self._modem
-        khz, sf, bw_khz = radio.downlink(self._parts["region"], self._khz, self._sf, 125)
+        khz, sf, bw_khz = radio.downlink(self.region, self._khz, self._sf, 125)
         symbol_us = (1 << sf) * 1000 // bw_khz
         symbols = radio.PREAMBLE_LEN + radio.RX_WINDOW_SYMBOLS + _HEADER_SYMBOLS
         window_ms = 2 * self._margin_ms + symbols * symbol_us // 1000 + 1
@@ -238,17 +254,17 @@ class LoRa(Link):
                 modem.start_recv(window_ms)
                 # a packet whose header came in time may last as long as the longest
                 longest_ms = _PACKET_SYMBOLS * symbol_us // 1000
-                packet = yield from self._poll(modem.poll_recv, _POLL_MS, window_ms + longest_ms)
+                packet = yield from self.poll(modem.poll_recv, _POLL_MS, window_ms + longest_ms)
             modem.sleep()
         except Exception:
-            self._fault()
+            self.fault()
         if packet is True or not packet:
             return []
         self.rssi = packet.rssi
         return [bytes(packet)]
 
     def airtime_ms(self):
-        return self._ledger.used_ms() if self._ledger else 0
+        return sum([self._ledger.used_ms(band) for band in range(self._bands)]) if self._ledger else 0
 
     def suspend(self):
         if self._ledger:
