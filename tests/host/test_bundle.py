@@ -268,3 +268,17 @@ def test_progress_names_every_source_once(tmp_path: Path) -> None:
 
 def test_compiler_says_its_version_and_format() -> None:
     assert "mpy v6." in mpy_cross_version()
+
+
+def test_modem_is_described_and_driven_only_where_an_application_uses_it(tmp_path: Path) -> None:
+    for name, table in (("VIRTUAL", "sim70xx"), ("LILYGO_T_SIM7080G_S3", "sim70xx")):
+        board = boards.load(name)
+        files = {}
+        for use in ("lora", "lte"):
+            (tmp_path / "app.py").write_text(f"import sealband.links.{use}\n")
+            files[use] = compile_tree(ROOT / "device", tmp_path / use, board, app=tmp_path / "app.py")
+        driven = {path.stem for path in files["lte"]} - {path.stem for path in files["lora"]}
+        assert driven >= {"lte", "modem", "modemstart", "modemsetup", "attach", table}
+        assert not {path.stem for path in files["lte"]} & {"bg9x", "a76xx"}
+        assert b"power_key" in (tmp_path / "lte" / "board.mpy").read_bytes()
+        assert b"power_key" not in (tmp_path / "lora" / "board.mpy").read_bytes()
