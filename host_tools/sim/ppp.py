@@ -18,7 +18,7 @@ LCP, PAP, CHAP, IPCP, IP = 0xC021, 0xC023, 0xC223, 0x8021, 0x0021
 MRU_OPTION, MAP_OPTION, AUTH_OPTION, MAGIC_OPTION, PFC_OPTION, ACFC_OPTION = 1, 2, 3, 5, 7, 8
 ADDRESS_OPTION, DNS_OPTION, DNS2_OPTION = 3, 129, 131
 MRU = 1500
-LOOPBACKS_MAX = 10  # lwIP's lcp_loopbackfail
+LOOPBACKS_MAX = automaton.MAX_FAILURE  # from then on the magic number would be rejected
 PAP_TRIES = 10
 
 # lwIP's ppp.h: why a link is down

@@ -43,6 +43,7 @@ class Automaton:
         self._now = 0.0
         self._left = 0
         self._naks = 0
+        self._refusals = 0  # of the peer, in a row
         self._identifier = 0
         self._request_identifier = 0
         self._asked: Options | None = None  # by the request that is not answered yet
@@ -82,7 +83,7 @@ class Automaton:
         """The layer beneath is there: begin."""
         self._now = now
         self.failed = False
-        self._naks = 0
+        self._naks = self._refusals = 0
         if self.state in (INITIAL, STARTING, CLOSED, STOPPED):
             self._left = MAX_CONFIGURE
             self._request()
@@ -228,11 +229,15 @@ class Automaton:
             self.state = REQ_SENT
             return
         if code == ACK:
-            self._left = MAX_CONFIGURE
+            self._left, self._refusals = MAX_CONFIGURE, 0
             if self.state == ACK_SENT:
                 self._opened()
             else:
                 self.state = ACK_RCVD
+            return
+        self._refusals += 1
+        if self._refusals > MAX_CONFIGURE:
+            self.give_up()
             return
         for option, value in options:
             if option in self.wanted or code == NAK:
