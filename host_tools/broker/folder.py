@@ -55,6 +55,7 @@ class Settings:
         certificate, key: the broker's own, PEM.
         ingest: names of workers.
         bridges: name → EUIs of its gateways.
+        couriers: name → number, as `sealband courier id` says it.
         pass_on: whether bridges may hand a downlink on to another bridge's gateway.
         without: batches whose issuing certificates are not trusted, since somebody else has their keys.
         issuing_keys: URIs of keys that sign revocation lists.
@@ -73,6 +74,7 @@ class Settings:
     key: Path
     ingest: tuple[str, ...] = ("ingest",)
     bridges: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    couriers: dict[str, str] = field(default_factory=dict)
     pass_on: bool = False
     without: tuple[str, ...] = ()
     issuing_keys: tuple[str, ...] = ()
@@ -186,6 +188,7 @@ def _settings(raw: dict[str, Any]) -> Settings:
     for name in ("ingest", "issuing_keys", "without"):
         raw[name] = tuple(map(str, raw[name]))
     raw["bridges"] = {str(name): tuple(map(str, euis)) for name, euis in raw["bridges"].items()}
+    raw["couriers"] = {str(name): str(number) for name, number in raw["couriers"].items()}
     if not isinstance(raw["pass_on"], bool):
         raise ValueError("pass_on")
     raw["limits"] = Limits(**raw["limits"])
@@ -198,12 +201,13 @@ def services_rules(settings: Settings) -> str:
     Raises:
         RulesError: a name is none, or stands for two.
     """
-    names = [*settings.ingest, *settings.bridges]
+    names = [*settings.ingest, *settings.bridges, *settings.couriers]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise rules.RulesError(f"two services are called {min(twice)}", "give each a name and a certificate of its own")
     clients = [rules.ingest(name) for name in settings.ingest]
     clients += [rules.bridge(name, gateways, pass_on=settings.pass_on) for name, gateways in settings.bridges.items()]
+    clients += [rules.courier(name, number) for name, number in settings.couriers.items()]
     return rules.acl(clients)
 
 

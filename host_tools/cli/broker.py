@@ -25,6 +25,20 @@ _Folder = click.Path(file_okay=False, path_type=Path)
 _LIMITS = Limits()
 
 
+class CourierName(click.ParamType):  # type: ignore[type-arg]
+    """NAME=NUMBER; arrives as (name, number)."""
+
+    name = "name=number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, number = str(value).partition("=")
+        if not equals:
+            self.fail(f"{value!r} is not NAME=NUMBER", param, ctx)
+        return name, number
+
+
 class BridgeName(click.ParamType):  # type: ignore[type-arg]
     """NAME=EUI[,EUI…] or NAME=all; arrives as (name, EUIs)."""
 
@@ -108,6 +122,7 @@ def certificate(
 @click.option(
     "--bridge", "bridges", multiple=True, type=BridgeName(), help="A gateway bridge and its gateways. May be repeated."
 )
+@click.option("--courier", "couriers", multiple=True, type=CourierName(), help="A courier. May be repeated.")
 @click.option(
     "--pass-on/--no-pass-on",
     default=None,
@@ -133,6 +148,7 @@ def config(
     services_listen: tuple[str, int] | None,
     ingest: tuple[str, ...],
     bridges: tuple[tuple[str, tuple[str, ...]], ...],
+    couriers: tuple[tuple[str, str], ...],
     keys: tuple[str, ...],
     without: tuple[str, ...],
     devices_max: int | None,
@@ -158,6 +174,8 @@ def config(
         changes["ingest"] = ingest
     if bridges:
         changes["bridges"] = dict(bridges)
+    if couriers:
+        changes["couriers"] = dict(couriers)
     if without:
         changes["without"] = tuple(filter(None, without))
     if keys:

@@ -242,6 +242,20 @@ def test_bridge_writes_down_only_where_it_is_told_to_pass_on():
         assert not held.may_receive(client.user, f"sb/v1/gw/{other}/down")
 
 
+def test_courier_delivers_and_is_answered_as_itself_only():
+    own, other = "00000000000000a1", "00000000000000a2"
+    client = rules.courier("c", own)
+    held = rules.Rules({client.user: client})
+    assert held.may_publish(client.user, f"sb/v1/courier/{own}/up")
+    assert held.may_receive(client.user, f"sb/v1/courier/{own}/down")
+    for topic in (f"sb/v1/courier/{other}/up", f"sb/v1/courier/{own}/down", f"sb/v1/d/{own}/up"):
+        assert not held.may_publish(client.user, topic)
+    assert not held.may_receive(client.user, f"sb/v1/courier/{other}/down")
+    for number in ("", "+", "00000000000000A1", "a1"):
+        with pytest.raises(RulesError, match="no courier's number"):
+            rules.courier("c", number)
+
+
 @pytest.mark.parametrize("name", ["", "x,O=y", "A", "a b", "x" * 33, "../x", "ä", "-x"])
 def test_service_has_a_plain_name(name: str):
     with pytest.raises(RulesError, match="is no service's name"):
