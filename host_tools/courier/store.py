@@ -12,13 +12,13 @@ server's own sync. So what is lost here is fetched again with the next visit.
 import os
 import re
 import secrets
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from host_tools.courier.errors import CourierError
+from provisioning import wholefile
 from sealwire import ble
 from sealwire.frame import FRAME_MAX, OVERHEAD
 
@@ -72,7 +72,7 @@ class CourierStore:
     def _named(self) -> str:
         path = self._folder / "id"
         if not path.is_file():
-            _write(path, secrets.token_hex(8).encode())
+            wholefile.replace(path, secrets.token_hex(8).encode())
         name = path.read_text(encoding="ascii", errors="replace").strip()
         if not _EUI.fullmatch(name):
             raise CourierError(f"{path} holds no courier's name", "remove it; a new one is made")
@@ -108,7 +108,7 @@ class CourierStore:
         """
         if len(carried.key) != ble.KEY_LEN or not OVERHEAD <= len(carried.frame) <= FRAME_MAX:
             raise CourierError("the device gave something that is no frame", "look at its log")
-        _write(self._at(carried.eui, "up") / carried.key.hex(), carried.frame)
+        wholefile.replace(self._at(carried.eui, "up") / carried.key.hex(), carried.frame)
 
     def undelivered(self, eui: str) -> list[Carried]:
         """Frames on their way to the server, oldest epoch and counter first; what is too old is forgotten."""
@@ -133,7 +133,7 @@ class CourierStore:
         if len(waiting) >= FRAMES_MAX:
             waiting[0].unlink(missing_ok=True)
         number = int(waiting[-1].name, 16) + 1 if waiting else 0
-        _write(self._at(eui, "down") / f"{number:014x}", frame)
+        wholefile.replace(self._at(eui, "down") / f"{number:014x}", frame)
 
     def answers(self, eui: str) -> list[tuple[str, bytes]]:
         """(name, frame), in the order in which they came."""
@@ -169,17 +169,3 @@ class CourierStore:
         if path.exists():
             os.replace(path, to)
             os.utime(to, (self._clock(), self._clock()))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Put a file there whole, mode 600, or leave what is there."""
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".courier-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise

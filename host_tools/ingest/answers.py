@@ -10,13 +10,15 @@ epochs; so a command answers
 
 - only a frame that is new, and so no frame more than once;
 - only where the answer before was a sync, and one within the last hour or after the command was queued;
-- in the device's newest epoch, and never a hello.
+- in the device's newest epoch, and never a hello;
+- never what a courier carried: days may pass before the device has the answer, and who carries it chooses when.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from host_tools.courier import topics
 from host_tools.gateway.envelope import downlink_topic
 from host_tools.ingest import commands, plaintexts, store, sync, ways
 from host_tools.ingest.arrivals import Genuine
@@ -171,7 +173,7 @@ class Answers:
             else:
                 ready[one.key] = one, usable
         # one link after the other: a counter is for one answer
-        for link in (Frame.Link.MQTT.value, Frame.Link.LORA.value):
+        for link in (Frame.Link.MQTT.value, Frame.Link.LORA.value, Frame.Link.BLE.value):
             self._seal({key[:2]: value for key, value in ready.items() if key[2] == link}, now, given)
         commands.count_too_long(given.too_long)
         store.note_answered(given.synced - given.commanded, given.commanded, int(now * 1000))
@@ -204,6 +206,9 @@ class Answers:
                 downlink = ways.downlink(frame, found)
                 given.publications.append((downlink_topic(downlink.routes[0].gateway), downlink.to_bytes()))
                 given.answered_by += [found[0].reception] if found[0].reception is not None else []
+            elif target.heard.courier:
+                answer = topics.answer(target.heard.frame, frame)
+                given.publications.append((topics.downlink_topic(target.heard.courier), answer))
             else:
                 given.publications.append((device_downlink_topic(candidate.eui), frame))
 
@@ -267,7 +272,9 @@ class Given:
 
 
 def _takes_commands(target: Genuine) -> bool:
-    return not target.opened.hello and target.key.candidate.epoch >= target.key.newest_epoch
+    if target.opened.hello or target.heard.courier:
+        return False
+    return target.key.candidate.epoch >= target.key.newest_epoch
 
 
 def _waits_again(one: Genuine, at_ms: int, link: str, now: float) -> bool:
@@ -278,7 +285,7 @@ def _waits_again(one: Genuine, at_ms: int, link: str, now: float) -> bool:
     """
     if now - at_ms / 1000 >= ANSWER_AGAIN_S:
         return True
-    return one.heard.uplink is None and link == Frame.Link.LORA.value
+    return one.row.link == Frame.Link.MQTT.value and link == Frame.Link.LORA.value
 
 
 def _later(one: Asked, other: Asked) -> Asked:

@@ -33,8 +33,9 @@ class Heard:
     """A frame that looks like one.
 
     Attributes:
-        uplink: how a gateway heard it; None: it came in the device's own topic.
+        uplink: how a gateway heard it; None: it came in the device's own topic, or in a courier's.
         eui: whose topic it was.
+        courier: who carried it, "" for nobody.
     """
 
     arrival: Arrival
@@ -42,6 +43,7 @@ class Heard:
     parts: Frame
     uplink: Uplink | None
     eui: bytes | None
+    courier: str = ""
 
     @property
     def received_at(self) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from django.db import InterfaceError, OperationalError, transaction
 
+from host_tools.courier.topics import courier_of
 from host_tools.gateway.envelope import EnvelopeError, Uplink
 from host_tools.ingest import probes, store, sync
 from host_tools.ingest.answers import ANSWER_AGAIN_S as ANSWER_AGAIN_S
@@ -264,8 +265,8 @@ class Intake:
             t_first=span[0] if span else None,
             t_last=span[1] if span else None,
             payload_wrapped=self._payloads.wrap(opened.plaintext, candidate.eui, candidate.epoch, opened.ctr),
-            link=Frame.Link.LORA.value if uplink else Frame.Link.MQTT.value,
-            gateway=uplink.gateway if uplink else "",
+            link=_link(heard).value,
+            gateway=uplink.gateway if uplink else heard.courier,
             rssi=uplink.rssi if uplink else None,
             snr=uplink.snr if uplink else None,
         )
@@ -341,6 +342,9 @@ def _receptions(genuine: Iterable[Genuine]) -> list[store.Heard]:
 def _heard(arrival: Arrival) -> Heard:
     """Topic, envelope and shape; raises Refused."""
     own = _DEVICE_TOPIC.fullmatch(arrival.topic)
+    courier = courier_of(arrival.topic)
+    if courier:
+        return Heard(arrival, arrival.payload, parse(arrival.payload), None, None, courier)
     if own:
         frame, uplink, eui = arrival.payload, None, bytes.fromhex(own.group(1))
     else:
@@ -350,6 +354,12 @@ def _heard(arrival: Arrival) -> Heard:
             raise Refused(Reason.BAD_TOPIC if error.reason == "topic" else Reason.BAD_ENVELOPE) from None
         frame, eui = uplink.frame, None
     return Heard(arrival, frame, parse(frame), uplink, eui)
+
+
+def _link(heard: Heard) -> Frame.Link:
+    if heard.courier:
+        return Frame.Link.BLE
+    return Frame.Link.LORA if heard.uplink else Frame.Link.MQTT
 
 
 def _allowed(found: Found, heard: Heard, failures: Mapping[tuple[int, int], int]) -> list[Key]:

@@ -18,6 +18,7 @@ class Frame(models.Model):
     class Link(models.TextChoices):
         LORA = "lora"
         MQTT = "mqtt"  # the device's own topic: LTE or Wi-Fi
+        BLE = "ble"  # a courier carried it
 
     # no index of its own: the unique constraint begins with it
     device = models.ForeignKey(Device, on_delete=models.CASCADE, related_name="frames", db_index=False)
@@ -30,7 +31,7 @@ class Frame(models.Model):
     t_last = models.BigIntegerField(null=True)
     payload_wrapped = models.BinaryField(max_length=512)
     link = models.CharField(max_length=4, choices=Link.choices)
-    gateway = models.CharField(max_length=16, blank=True)
+    gateway = models.CharField(max_length=16, blank=True)  # or courier
     rssi = models.FloatField(null=True)  # dBm
     snr = models.FloatField(null=True)  # dB
 
@@ -40,7 +41,7 @@ class Frame(models.Model):
             models.CheckConstraint(
                 condition=Q(epoch__gte=0, epoch__lt=2**32, ctr__gte=0, ctr__lt=2**16), name="frame_number_in_range"
             ),
-            models.CheckConstraint(condition=Q(link__in=["lora", "mqtt"]), name="frame_link_known"),
+            models.CheckConstraint(condition=Q(link__in=["lora", "mqtt", "ble"]), name="frame_link_known"),
         ]
         indexes = [models.Index(fields=["device", "t_first"], name="frame_by_time")]
 

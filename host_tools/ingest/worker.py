@@ -23,6 +23,7 @@ import paho.mqtt.client as mqtt
 from django.db import InterfaceError, OperationalError, connection, connections
 from paho.mqtt.enums import CallbackAPIVersion
 
+from host_tools.courier import topics
 from host_tools.gateway.envelope import ENVELOPE_MAX, UPLINK_FILTER
 from host_tools.ingest.answers import COPIES_S
 from host_tools.ingest.arrivals import Arrival
@@ -151,7 +152,7 @@ class IngestWorker:
         self._copies_s = copies_s
         self._intake = Intake(vault, clock, newest_release, observers, copies_s)
         share = f"$share/{shared}/" if shared else ""
-        self._filters = [(share + UPLINK_FILTER, 1), (share + DEVICE_FILTER, 1)]
+        self._filters = [(share + each, 1) for each in (UPLINK_FILTER, DEVICE_FILTER, topics.UPLINK_FILTER)]
         self._queue: queue.Queue[_Delivery] = queue.Queue(QUEUE_MAX)
         self._statistics = Statistics()
         self._lock = threading.Lock()
