@@ -133,7 +133,7 @@ def test_name_that_is_no_text_is_an_error():
 def test_going_down_never_raises():
     for faulty in ((), ("disconnect",), ("active",), ("disconnect", "active")):
         for error in (OSError("Wifi Not Started"), RuntimeError("x")):
-            WifiBearer(FakeWlan(faulty=faulty, error=error)).off()
+            WifiBearer(FakeWlan(faulty=faulty, error=error)).down()
     wlan = FakeWlan()
     bearer = WifiBearer(wlan)
     waited(bearer.join((SSID, KEY), 5000))
@@ -182,14 +182,16 @@ class FakeNetwork:
 
     @staticmethod
     def WLAN(interface):
-        return "station %d" % interface
+        wlan = FakeWlan()
+        wlan.interface = interface
+        return wlan
 
 
 def test_chip_s_own_station_is_taken():
     before = sys.modules.get("network")
     sys.modules["network"] = FakeNetwork
     try:
-        assert WifiBearer()._wlan == "station 0"
+        assert WifiBearer()._wlan.interface == 0
     finally:
         sys.modules.pop("network")
         if before:

@@ -29,6 +29,7 @@ MODULES = (
     "sealband/links/__init__",
     "sealband/links/base",
     "sealband/links/ip",
+    "sealband/links/secure",
     "sealband/store",
     "sealband/update/__init__",
     "sealband/update/address",

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import ipaddress
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -10,65 +9,18 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sealwire import update as wire
 from tests.support import hostile_http as http
+from tests.support.authority import DAY, Authority, Names
 from tests.support.fetcher import Fetcher
 from tests.support.hostile_http import Peer, Request, Server, answer
 
 DOCUMENT = bytes(range(256))
 IMAGE = bytes(range(251)) * 160  # more than two TLS records
-DAY = datetime.timedelta(days=1)
-Names = tuple[str, ...]
-
-
-class Authority:
-    """A CA and what it signs."""
-
-    def __init__(self, name: str = "updates") -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        self.certificate = self.sign(self.key.public_key(), self.name, ca=True)
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.DER)
-
-    def sign(
-        self,
-        public: ec.EllipticCurvePublicKey,
-        subject: x509.Name,
-        *,
-        ca: bool = False,
-        names: Names = (),
-        begins: datetime.timedelta = -DAY,
-        ends: datetime.timedelta = DAY,
-        usage: x509.ObjectIdentifier | None = None,
-    ) -> x509.Certificate:
-        now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self.name)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now + begins)
-            .not_valid_after(now + ends)
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        )
-        if names:
-            alternatives: list[x509.GeneralName] = [
-                x509.IPAddress(ipaddress.ip_address(name)) if name.replace(".", "").isdigit() else x509.DNSName(name)
-                for name in names
-            ]
-            builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        if usage:
-            builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
-        return builder.sign(self.key, hashes.SHA256())
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +277,7 @@ def test_connection_dropped_with_and_without_a_farewell_is_resumed(
             with contextlib.suppress(OSError):
                 peer.connection.unwrap()
 
-    codes = []
+    codes: list[int] = []
     with Server(script, tls=present()) as server:
         while 0 not in codes and len(codes) < 5:
             codes.append(device.download(server.origin + "/f", tmp_path / "f", ca=authority.der).code)

@@ -3,23 +3,31 @@
 from micropython import const
 
 from sealband.crypto import cbor
-from sealwire import update as wire
 
 PATH = "/update/provision"
 _LEN_MAX = const(4096)
 _UUID_LEN = const(16)
 _PORT_MAX = const(65535)
 
+# keys: sealwire.update.PROVISION_…, without the heap that the other names there would take
+_VENDOR = const(1)
+_CLASS = const(2)
+_ORIGINS = const(3)
+_WIFI = const(4)
+_CA = const(5)
+_BROKER = const(6)
+_CELLULAR = const(7)
+
 
 class Provision:
     def __init__(self, table):
-        self.vendor = table[wire.PROVISION_VENDOR]  # UUID, 16 bytes
-        self.class_id = table[wire.PROVISION_CLASS]
-        self.origins = table[wire.PROVISION_ORIGINS]  # scheme://host:port
-        self.ca = table.get(wire.PROVISION_CA)  # DER or None
-        self.wifi = _row(table, wire.PROVISION_WIFI, (str, str))  # [ssid, key] or None
-        self.broker = _row(table, wire.PROVISION_BROKER, (str, int))  # [host, port] or None
-        self.cellular = _row(table, wire.PROVISION_CELLULAR, (str, str, str, str))  # [apn, pin, user, password] or None
+        self.vendor = table[_VENDOR]  # UUID, 16 bytes
+        self.class_id = table[_CLASS]
+        self.origins = table[_ORIGINS]  # scheme://host:port
+        self.ca = table.get(_CA)  # DER or None
+        self.wifi = _row(table, _WIFI, (str, str))  # [ssid, key] or None
+        self.broker = _row(table, _BROKER, (str, int))  # [host, port] or None
+        self.cellular = _row(table, _CELLULAR, (str, str, str, str))  # [apn, pin, user, password] or None
 
 
 # A row of these types, or None: a link that it is meant for is not provisioned then, and the others are.

@@ -1,5 +1,5 @@
-# Wi-Fi as a way to the Internet: a station that joins the provisioned network and leaves it again. Used by the updater
-# (join, off) and under MQTT (the rest: a bearer). It scans nothing and remembers nothing; each time it begins anew.
+# Wi-Fi as a way to the Internet: a station that joins a network and leaves it again. Used by the updater (join, down)
+# and as the bearer of mqtt.py. It scans nothing and remembers nothing: each time it begins anew.
 import time
 
 from micropython import const
@@ -24,8 +24,16 @@ class WifiBearer:
 
             wlan = network.WLAN(network.STA_IF)
         self._wlan = wlan
+        self.ready = wlan.isconnected
 
-    # Connect to (ssid, key) and get an address, or LinkError within that time: a generator of pauses in ms.
+    # Join the provisioned network.
+    def up(self):
+        from sealband import provision
+
+        site = provision.load()
+        return self.join(site and site.wifi, _UP_MS)
+
+    # Connect to (name, key) and get an address, or LinkError within that time: a generator of pauses in ms.
     def join(self, network, timeout_ms):
         wlan = self._wlan
         try:
@@ -37,39 +45,20 @@ class WifiBearer:
             # the chip goes on trying by itself; what status() says meanwhile is the last failure, and no verdict
             while not wlan.isconnected():
                 if time.ticks_diff(time.ticks_ms(), began) >= timeout_ms:
-                    raise LinkError("no Wi-Fi: status %r" % wlan.status())
+                    raise OSError(wlan.status())
                 yield _STEP_MS
-        except LinkError:
-            self.off()
-            raise
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             # the driver's; it tells by OSError or RuntimeError, and refuses a name or key by the others
-            self.off()
-            raise LinkError("no Wi-Fi: %r" % error)
+            self.down()
+            raise LinkError("Wi-Fi: %r" % error)
 
-    # Radio off. Never raises: whoever calls it is going away.
-    def off(self):
-        for call, arguments in ((self._wlan.disconnect, ()), (self._wlan.active, (False,))):
+    # Radio off, with nothing to wait for. Never raises: whoever calls it is going away.
+    def down(self):
+        for call, given in ((self._wlan.disconnect, ()), (self._wlan.active, (False,))):
             try:
-                call(*arguments)
+                call(*given)
             except (OSError, RuntimeError):
                 pass  # it was not up
-
-    # --- a bearer, as links/mqtt.py wants it
-
-    def up(self):
-        from sealband import provision
-
-        site = provision.load()
-        if site is None or not site.wifi:
-            raise LinkError("no Wi-Fi: not provisioned")
-        return self.join(site.wifi, _UP_MS)
-
-    def ready(self):
-        return self._wlan.isconnected()
-
-    def down(self):
-        self.off()
         return ()
 
     # an access point says nothing of it

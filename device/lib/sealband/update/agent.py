@@ -12,7 +12,7 @@ import time
 
 import sealboot
 from sealband import provision
-from sealband.links import ip
+from sealband.links import secure
 from sealband.links.base import LinkError
 from sealband.store import discard
 from sealband.update import address, fetch, job, manifest, trust
@@ -78,7 +78,7 @@ def attempt(work, machine, now_s, feed):
         raise UpdateRefused(wire.HOST_REFUSED)
     if not address.allowed(work.url, site.origins):
         raise UpdateRefused(wire.HOST_REFUSED)
-    ip.set_clock(machine, now_s, _CLOCK_MAX_S)  # a time that is surely past, and not long
+    secure.set_clock(machine, now_s, _CLOCK_MAX_S)  # a time that is surely past, and not long
     link = _link_up(site, feed)
     try:
         _pull(work, site, now_s, feed)
@@ -86,7 +86,7 @@ def attempt(work, machine, now_s, feed):
         raise Failed(error.code)
     finally:
         if link:
-            link.off()
+            link.down()
 
 
 # None: the board has a way of its own, or none.

@@ -72,11 +72,6 @@ class Pace:
             self._count = 0
 
 
-# What went wrong with a connection, as a code.
-def failed(error):
-    return FetchError(wire.TLS_REFUSED if error.tls else wire.UNREACHABLE)
-
-
 class Connection:
     def __init__(self, pace):
         self._pace = pace
@@ -92,22 +87,20 @@ class Connection:
             self._ip.begin(host, port)
             pace.step(0)
             pace.fresh()
-            while not self._ip.made(_STEP_MS):
+            while not self._ip.made(_STEP_MS, context, host):
                 pace.step(0)
             pace.fresh()
-            if context:
-                self._ip.secure(context, host)
-        except ip.IpError as error:
-            raise failed(error)
+        except (OSError, IndexError, ValueError) as error:
+            raise self._failed(error)
 
     # Send all of it; the TLS handshake comes first.
     def send(self, data):
         sent = 0
         while sent < len(data):
             try:
-                count = self._ip.write(data[sent:])
-            except ip.IpError as error:
-                raise failed(error)
+                count = self._ip.stream.write(data[sent:])
+            except (OSError, ValueError) as error:
+                raise self._failed(error)
             self._pace.step(0)
             if count:
                 sent += count
@@ -119,9 +112,9 @@ class Connection:
     def read(self, view):
         while True:
             try:
-                count = self._ip.read(view)
-            except ip.IpError as error:
-                raise failed(error)
+                count = self._ip.stream.readinto(view)
+            except (OSError, ValueError) as error:
+                raise self._failed(error)
             self._pace.step(count or 0)
             if count is not None:
                 return count
@@ -135,10 +128,18 @@ class Connection:
     def ended(self):
         for _ in range(2):
             try:
-                count = self._ip.read(self._one)
-            except ip.IpError:
+                count = self._ip.stream.readinto(self._one)
+            except (OSError, ValueError):
                 return True
             if count is not None:
                 return count == 0
             self._ip.wait(_STEP_MS)
         return True
+
+    # mbedtls speaks in negative numbers, and in ValueErrors of a certificate; what the socket said is positive. The end
+    # of a TCP connection is an error in the handshake only; later, with or without a farewell, it reads as the end.
+    def _failed(self, error):
+        number = error.errno if type(error) is OSError else -1
+        if self._ip.secure and type(number) is int and number < 0:
+            return FetchError(wire.TLS_REFUSED)
+        return FetchError(wire.UNREACHABLE)

@@ -12,10 +12,10 @@ import time
 
 from micropython import const
 
-from sealband.links import ip
+from sealband.links import secure
 from sealband.store import discard
 from sealband.update import address, head
-from sealband.update.connection import Connection, Limits, Pace, failed
+from sealband.update.connection import Connection, Limits, Pace
 from sealband.update.head import FetchError
 from sealwire import update as wire
 
@@ -201,7 +201,7 @@ class Source:
     def _tls(self):
         if self._context is None:
             try:
-                self._context = ip.pinned(self._ca)
-            except ip.IpError as error:
-                raise failed(error)  # there is no CA, or it is no certificate
+                self._context = secure.pinned(self._ca)
+            except (TypeError, ValueError):
+                raise FetchError(wire.TLS_REFUSED)  # there is no CA, or it is no certificate
         return self._context

@@ -1,0 +1,109 @@
+# Sealed frames over MQTT and TLS, on any bearer that brings IP: published to the device's own topic, downlinks from the
+# one beside it. It sees no plaintext. Here is what stays loaded: whether and when there may be a connection. Making one
+# is dial.py's, the connection publisher.py's and ip.py's; they are loaded for a session.
+import sys
+
+from micropython import const
+
+from sealband.links.base import Link, LinkError
+
+_FRAME_MAX = const(255)  # sealwire.frame.FRAME_MAX
+_HOLD_MS = const(10000)
+_HOLD_MAX_MS = const(3600000)
+
+
+class Mqtt(Link):
+    frame_max = _FRAME_MAX
+    addressed = True  # the topic names this device
+    burst = 8  # frames that are sent before listening
+    client = None  # publisher.Publisher, while connected
+    _failures = 0
+    _free_at_ms = None  # None: not provisioned
+
+    # bearer: WifiBearer, LteBearer; ntp: (host, port) to ask for the time while nobody else says it, or None
+    def __init__(self, board, bearer, grade=None, ntp=("pool.ntp.org", 123)):
+        self.bearer = bearer
+        self.name = bearer.name
+        self.grade = getattr(bearer, "grade", 3) if grade is None else grade
+        self.ntp = ntp
+
+    def open(self, store, clock, settings, random):
+        self.store, self.clock, self.random = store, clock, random
+        from sealband.links import dial
+
+        self._free_at_ms = dial.provisioned(self)
+        unload("dial")
+
+    def wait_ms(self, frame_len):
+        if frame_len > _FRAME_MAX or self._free_at_ms is None:
+            return None
+        return 0 if self.client else max(0, self._free_at_ms - self.clock.uptime_ms())
+
+    # mostly what it takes to get there
+    def energy_mj(self, frame_len=0):
+        bearer = self.bearer
+        on_ms = 200 if self.client else getattr(bearer, "up_ms", 15000) + 3000
+        return getattr(bearer, "power_mw", 600) * on_ms // 1000
+
+    def connect(self):
+        from sealband.links import dial
+
+        try:
+            self.client = yield from dial.run(self)
+        except Exception as error:
+            # also the driver's, mbedtls's, and too little memory for it
+            yield from self.disconnect()
+            raise LinkError("%s: %r" % (self.name, error))
+        finally:
+            unload("dial")
+            if not self.client:
+                self._failed()
+
+    def send(self, frame):
+        if len(frame) > _FRAME_MAX or not (yield from self._drive("publish", frame)):
+            return False
+        self._failures = 0
+        return True
+
+    # what came before a fault and was not handed out comes again
+    def listen(self):
+        return (yield from self._drive("receive")) or []
+
+    def disconnect(self):
+        yield from self._drive("disconnect")
+        if self.client:
+            self.client.ip.close()
+            self.client = None
+        unload("publisher")
+        unload("ip")
+        yield from self.bearer.down()
+
+    # Have the connection do this: what comes of it. None: it failed, or there is none. One that failed, or was left in
+    # the middle, is good for nothing.
+    def _drive(self, name, *given):
+        client, self.client = self.client, None
+        if not client:
+            return
+        try:
+            value = yield from getattr(client, name)(*given)
+            self.client = client
+            return value
+        except Exception:
+            return
+        finally:
+            if not self.client:
+                client.ip.close()
+                self._failed()
+
+    # Devices that lost the same broker do not come back together.
+    def _failed(self):
+        self.errors += 1
+        hold_ms = min(_HOLD_MAX_MS, _HOLD_MS << min(self._failures, 9))
+        self._failures += 1
+        self._free_at_ms = self.clock.uptime_ms() + hold_ms // 2 + self.random(hold_ms)
+
+
+# Its memory is the application's again.
+def unload(name):
+    if sys.modules.pop("sealband.links." + name, None):
+        delattr(sys.modules["sealband.links"], name)
