@@ -41,9 +41,9 @@ class Room:
 
 
 def room(file_system: Partition) -> Room:
-    """The room in a partition: of nine parts of what is free, a slot has four, and the download one."""
-    free = max(0, file_system.size // BLOCK - _FIXED - _OUTBOX)
-    return Room(slot=4 * free // 9, download=free // 9, image=file_system.size // 3)
+    """The room in a partition: of five parts of what is free, a slot has two, and the download one."""
+    fifth = max(0, file_system.size // BLOCK - _FIXED - _OUTBOX) // 5
+    return Room(slot=2 * fifth, download=fifth, image=file_system.size // 3)
 
 
 def file_blocks(size: int) -> int:

@@ -174,8 +174,8 @@ def test_release_without_room_for_two_is_refused(tmp_path: Path) -> None:
 
 
 def test_release_whose_download_has_no_room_is_refused(tmp_path: Path) -> None:
-    noise = "".join(hashlib.sha256(bytes([n, m])).hexdigest() for n in range(60) for m in range(60))
-    code = device(tmp_path / "device", **{"app.py": f"X = bytes.fromhex({noise!r})\n"})
+    noise = b"".join(hashlib.sha256(bytes([n, m])).digest() for n in range(80) for m in range(70))
+    code = device(tmp_path / "device", **{"app.py": f"X = {noise!r}\n"})
     with pytest.raises(BuildRefused, match="download has"):
         build_app(order(tmp_path / "out"), code)
 
