@@ -24,6 +24,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from host_tools.broker import mosquitto, rules, trust
 from host_tools.broker.mosquitto import Configuration, Limits, Listener
 
@@ -254,6 +256,7 @@ def write(
     folder = folder.absolute()
     certificate, key = settings.certificate.read_bytes(), settings.key.read_bytes()
     ends = trust.broker(certificate, key, settings.host_name, now)
+    public = b"".join(each.public_bytes(Encoding.PEM) for each in trust.certificates(certificate, "the certificate"))
     authority = trust.authority(settings.root.read_bytes(), issuers, now)
     services = trust.authority(settings.services_root.read_bytes(), (), now)
     if set(_pems(authority)) & set(_pems(services)):
@@ -276,7 +279,7 @@ def write(
     changed = []
     contents = {
         KEY: key,
-        CERTIFICATE: certificate,
+        CERTIFICATE: public,
         SERVICES_CA: services,
         DEVICES_CA: authority,
         CRL: crl,

@@ -151,12 +151,6 @@ class GuardedBroker(SharingBroker):
     def _may_receive(self, session: Any, topic: str) -> bool:
         return self._rules.may_receive(session.username, topic)
 
-    async def _broadcast_message(
-        self, session: Session | None, topic: str | None, data: bytes | bytearray | None, force_qos: int | None = None
-    ) -> None:
-        if data is None or len(data) <= self._limits.message:
-            await super()._broadcast_message(session, topic, data, force_qos)
-
     async def retain_message(self, *_: Any, **__: Any) -> None:
         """Nothing is retained, as at the mosquitto that is configured here."""
 

@@ -24,7 +24,6 @@ class Limits:
         devices: connections of devices.
         services: connections of ingest and bridges.
         packet: bytes of one MQTT packet; who sends a longer one is disconnected.
-        message: bytes of one message; a longer one is dropped.
         in_flight: messages that one client has not acknowledged.
         queued: messages that wait for one client.
         queued_bytes: the same, in bytes.
@@ -33,8 +32,7 @@ class Limits:
 
     devices: int = 10_000
     services: int = 64
-    packet: int = ENVELOPE_MAX + 768  # its topic, or a CONNECT
-    message: int = ENVELOPE_MAX
+    packet: int = ENVELOPE_MAX + 256  # and its topic
     in_flight: int = 500
     queued: int = 20_000
     queued_bytes: int = 16 << 20
@@ -103,7 +101,6 @@ def text(configuration: Configuration) -> str:
         "",
         "# how much",
         f"max_packet_size {limits.packet}",
-        f"message_size_limit {limits.message}",
         f"max_inflight_messages {limits.in_flight}",
         f"max_queued_messages {limits.queued}",
         f"max_queued_bytes {limits.queued_bytes}",

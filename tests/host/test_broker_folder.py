@@ -77,6 +77,12 @@ def test_key_and_settings_are_nobody_elses(site: BrokerSite):
     assert stat.S_IMODE(site.home.stat().st_mode) == 0o750
 
 
+def test_brokers_certificate_is_copied_without_its_key(site: BrokerSite):
+    site.write()
+    assert b"PRIVATE" not in (site.home / folders.CERTIFICATE).read_bytes()
+    assert b"PRIVATE" in (site.home / folders.KEY).read_bytes()
+
+
 def test_time_of_the_rules_alone_is_no_change(site: BrokerSite):
     crl = site.crl()
     stamped = "# made at {}\n" + site.acl()
