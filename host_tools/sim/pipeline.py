@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from boards import Board
 from host_tools.release import build, flash, manifest, repository, sign, trust
@@ -134,10 +135,14 @@ class Pipeline:
             url=f"{self.url}/{self._board.model}/{parsed.release.sequence}/{build.MANIFEST}",
         )
 
-    def flash_tree(self, folder: Path, out: Path, wifi: tuple[str, str]) -> None:
-        """What goes onto a new board: this release, what boots it, the trust list, and where updates come from."""
+    def flash_tree(self, folder: Path, out: Path, wifi: tuple[str, str], **more: Any) -> None:
+        """What goes onto a new board: this release, what boots it, the trust list, and where updates come from.
+
+        Args:
+            more: what else the factory writes down, as `flash.Provision` names it.
+        """
         vendor, class_id = manifest.identifiers(self._board.vendor, self._board.model)
-        provision = flash.Provision(vendor, class_id, [self.url], wifi)
+        provision = flash.Provision(vendor, class_id, [self.url], wifi, **more)
         flash.flash_tree(folder, self.trust_list, out, device=self._device, provision=provision, now_s=self._now_s())
 
     def _trust(self, listed: trust.TrustList, before: trust.TrustList | None) -> None:

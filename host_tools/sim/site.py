@@ -8,25 +8,27 @@ connection is Django's, which is one for a process.
 import contextlib
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boards
 from host_tools.gateway.bridge import Bridge
 from host_tools.gateway.broker import EmbeddedBroker
+from host_tools.release.flash import Cellular
 from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether import Ether
 from host_tools.sim.forwarder import Forwarder
 from host_tools.sim.outfit import outfit
 from host_tools.sim.pipeline import Pipeline
-from host_tools.sim.site_broker import BRIDGE, INGEST, SiteBroker
+from host_tools.sim.site_broker import BRIDGE, DAYS, INGEST, SiteBroker
 from host_tools.sim.wearer import Wearer
-from provisioning import registry, signers
+from provisioning import certificates, registry, signers
 from provisioning.registry import masters
 from provisioning.registry.vault import Vault
 from provisioning.station import bench
-from provisioning.station.journal import Journal
+from provisioning.station.journal import CERTIFIED, Journal
 from provisioning.station.link import Link
 from provisioning.tickets import TicketFile
 
@@ -65,9 +67,12 @@ class Site:
         mosquitto: run mosquitto, with certificates and rules as in earnest, in place of the embedded broker.
         app: an application in place of the example `device/app.py`.
         model: name of the board definition.
+        gateways: how many hear the boards, 1 to 9.
+        region: whose rules the ether holds every packet against; None: nobody's.
 
     Attributes:
-        ether, bridge, forwarder, worker, vault, pipeline, rollouts: the running parts.
+        ether, bridge, worker, vault, pipeline, rollouts: the running parts.
+        forwarders: the gateways; `forwarder` is the first.
         broker: the broker.
         boards: the virtual boards, in the order in which they joined.
         enrolled: EUI in hex of those that were enrolled, by their name.
@@ -76,7 +81,7 @@ class Site:
     broker: EmbeddedBroker | SiteBroker
     ether: Ether
     bridge: Bridge
-    forwarder: Forwarder
+    forwarders: list[Forwarder]
     worker: "IngestWorker"
     vault: Vault
     pipeline: Pipeline
@@ -94,6 +99,8 @@ class Site:
         mosquitto: bool = False,
         app: Path | None = None,
         model: str = "VIRTUAL",
+        gateways: int = 1,
+        region: str | None = None,
     ) -> None:
         self.directory = directory
         self.clock = clock
@@ -105,6 +112,9 @@ class Site:
         self._seed = seed
         self._mosquitto = mosquitto
         self._app = app
+        self._gateways = tuple(f"{GATEWAY[:-1]}{number + 1}" for number in range(gateways))
+        self._region = region
+        self._secured: SiteBroker | None = None
         self._undo = ExitStack()
 
     def __enter__(self) -> "Site":
@@ -126,23 +136,52 @@ class Site:
         self._tree = self.directory / "firmware"
         first = self.pipeline.release(1, "1.0", self._app)
         self.pipeline.publish(first)
-        self.pipeline.flash_tree(first, self._tree, WIFI)
         self._open_registry()
-        secured = SiteBroker(self.directory, self.vault, (GATEWAY,), mosquitto=True) if self._mosquitto else None
-        broker: EmbeddedBroker | SiteBroker = secured or EmbeddedBroker()
+        if self._mosquitto:
+            self._secured = SiteBroker(self.directory, self.vault, self._gateways, mosquitto=True)
+        self.pipeline.flash_tree(first, self._tree, WIFI, **self._links())
+        broker: EmbeddedBroker | SiteBroker = self._secured or EmbeddedBroker()
         self._undo.enter_context(broker)
         self.broker = broker
-        self.ether = self._undo.enter_context(Ether(self.clock, seed=self._seed, loss=self._loss))
+        self.ether = self._undo.enter_context(Ether(self.clock, seed=self._seed, loss=self._loss, region=self._region))
+        self._undo.callback(lambda: self.worker.stop())
+        self.start_worker()
+        secured = self._secured
+        prepare = (lambda client: client.tls_set_context(secured.tls(BRIDGE))) if secured else None
+        self.bridge = Bridge("127.0.0.1", 0, broker.host, broker.port, self.clock.now, prepare=prepare)
+        self._undo.enter_context(self.bridge)
+        assert self.ether.address is not None
+        self.forwarders = []
+        for gateway in self._gateways:
+            forwarder = Forwarder(gateway, ("127.0.0.1", self.bridge.udp_port), self.ether.address, self.clock)
+            self.forwarders.append(self._undo.enter_context(forwarder))
+            if not forwarder.wait_connected():
+                raise SiteError(
+                    "the simulated gateway does not reach the bridge", "look whether loopback UDP is blocked"
+                )
+
+    def _links(self) -> dict[str, Any]:
+        """What boards are told for links to the broker."""
+        if self._secured is None:
+            return {}
+        return {
+            "ca_der": self._secured.services_root,
+            "broker": (self._secured.host, self._secured.devices[1]),
+            "cellular": Cellular("sealband.example"),
+        }
+
+    def start_worker(self) -> None:
+        """Start ingest; also again, after `worker.stop()`."""
         from host_tools.ingest.worker import IngestWorker
         from host_tools.rollout.service import Rollouts
         from host_tools.rollout.tracker import Tracker
 
-        host, port = self.broker.host, self.broker.port
+        secured = self._secured
         tracker = Tracker(self.vault, self.clock.now)
         self.rollouts = Rollouts(self.vault, "site", self.clock.now)
         self.worker = IngestWorker(
-            host,
-            port,
+            self.broker.host,
+            self.broker.port,
             self.vault,
             self.clock.now,
             newest_release=tracker.newest_release,
@@ -151,15 +190,12 @@ class Site:
             tls=secured.tls(INGEST) if secured else None,
             **self._callbacks,  # type: ignore[arg-type]
         )
-        self._undo.enter_context(self.worker)
-        prepare = (lambda client: client.tls_set_context(secured.tls(BRIDGE))) if secured else None
-        self.bridge = Bridge("127.0.0.1", 0, host, port, self.clock.now, prepare=prepare)
-        self._undo.enter_context(self.bridge)
-        assert self.ether.address is not None
-        self.forwarder = Forwarder(GATEWAY, ("127.0.0.1", self.bridge.udp_port), self.ether.address, self.clock)
-        self._undo.enter_context(self.forwarder)
-        if not self.forwarder.wait_connected():
-            raise SiteError("the simulated gateway does not reach the bridge", "look whether loopback UDP is blocked")
+        self.worker.start()
+
+    @property
+    def forwarder(self) -> Forwarder:
+        """The first gateway."""
+        return self.forwarders[0]
 
     def _open_registry(self) -> None:
         key_file, batch_key = self.directory / "master.key", self.directory / "batches.pem"
@@ -174,13 +210,33 @@ class Site:
         self._signer = signers.open_signer(f"file:{batch_key}")
 
     def issue(self, count: int) -> TicketFile:
-        """A batch of so many tickets for this site's model, also in `tickets.json`."""
-        from provisioning.registry import services
+        """A batch of so many tickets for this site's model, also in `tickets.json`.
+
+        With mosquitto it has an issuing certificate, so its boards get certificates for the broker.
+        """
+        from provisioning.registry import issuers, services
 
         path = self.directory / "tickets.json"
-        return services.issue_batch(
+        file = services.issue_batch(
             self.vault, self._signer, self._board.model, count, out=path, actor="site", clock=self.clock.now
         )
+        if self._secured is None:
+            return file
+        self._issuer = signers.create_file_key(self.directory / "issuing.pem")
+        path = self.directory / "tickets-with-issuer.json"
+        issuers.create_issuer(
+            self.vault,
+            file.batch,
+            self._secured.root,
+            signers.open_signer(self._secured.root_key),
+            self._issuer.public_key,
+            self._signer,
+            days=DAYS,
+            device_days=DAYS,
+            out=path,
+            actor="site",
+        )
+        return TicketFile.from_bytes(path.read_bytes())
 
     def board(self, name: str, mac: bytes, wearer: Wearer, **settings: Any) -> VirtualBoard:
         """A new virtual board on this wearer, with release 1 installed, running and not enrolled."""
@@ -204,9 +260,21 @@ class Site:
     def enrol(self, board: VirtualBoard, tickets: TicketFile, journal: Path | None = None) -> bench.Enrolled:
         """Give the board its identity through the real mpremote, and boot it; by default in the site's journal."""
         with Journal.open(journal or self.directory / "journal.jsonl", clock=self.clock.now) as opened:
-            done = bench.enrol(Link(board.port), tickets, opened, clock=self.clock.now)
+            link = Link(board.port)
+            done = bench.enrol(link, tickets, opened, clock=self.clock.now, restart=not tickets.issuer)
+            if tickets.issuer:
+                self._certify(link, tickets, done, opened)
+                link.restart()
         self.enrolled[board.name] = done.record.eui.hex()
         return done
+
+    def _certify(self, link: Link, tickets: TicketFile, done: bench.Enrolled, journal: Journal) -> None:
+        # by real time, as the broker judges
+        eui, now = done.record.eui, datetime.now(UTC)
+        certificate = certificates.issue(link.csr(), eui, tickets.issuer, self._issuer, now, tickets.batch)
+        link.store_certificate(certificate)
+        ticket = done.record.ticket_id.hex()
+        journal.append(CERTIFIED, ticket=ticket, eui=eui.hex(), certificate=certificate.hex())
 
     def take(self, journal: Path | None = None) -> "ImportResult":
         """Import a station's journal into the registry."""

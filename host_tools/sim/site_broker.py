@@ -35,7 +35,8 @@ class SiteBroker:
         devices: address of the devices' door.
         shared: the group of ingest workers.
         root, root_key: the devices' authority: its certificate (DER) and the URI of its key.
-        authority: PEM file of what signed the broker's certificate, for clients.
+        services_root: what signed the broker's certificate, for clients: DER.
+        authority: PEM file of it.
     """
 
     def __init__(self, directory: Path, vault: Vault, gateways: tuple[str, ...], *, mosquitto: bool) -> None:
@@ -46,8 +47,8 @@ class SiteBroker:
         self.root_key, services_key = (self._key(name) for name in ("devices-root", "services-root"))
         self.root = certificates.create_root(signers.open_signer(self.root_key), "Site", DAYS * 2, self._now)
         self._services_signer = signers.open_signer(services_key)
-        services = certificates.create_root(self._services_signer, "Site's services", DAYS * 2, self._now)
-        self.authority = self._pem("services-root.crt", services)
+        self.services_root = certificates.create_root(self._services_signer, "Site's services", DAYS * 2, self._now)
+        self.authority = self._pem("services-root.crt", self.services_root)
         self._made: dict[str, Path] = {}
         certificate = directory / "broker.pem"
         self._certify(certificate, None)
@@ -76,6 +77,14 @@ class SiteBroker:
 
     def __exit__(self, *_: object) -> None:
         self._broker.stop()
+
+    def stop(self) -> None:
+        """End it; `start` goes on with what it has kept."""
+        self._broker.stop()
+
+    def start(self) -> None:
+        """Serve again."""
+        self._broker.start()
 
     def renew(self) -> None:
         """Let in whom the registry lets in now; also after boards were admitted."""
