@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from host_tools.courier import topics
 from host_tools.gateway.envelope import downlink_topic
-from host_tools.ingest import commands, plaintexts, store, sync, ways
+from host_tools.ingest import commands, plaintexts, receptions, store, sync, ways
 from host_tools.ingest.arrivals import Genuine
 from host_tools.ingest.chains import Chains
 from host_tools.ingest.decode import Receipt
@@ -35,6 +35,8 @@ COPIES_S = 0.2
 # A frame that is stored already is answered again, so that a device which missed the answer can let go of it, but not
 # sooner than its window is over: what comes before is another gateway's copy, another worker's, or a flood of replays.
 ANSWER_AGAIN_S = RX1_DELAY_S - 1
+# how sure it is who sent what comes over a link, and that the device listens there now
+_RANKS = {Frame.Link.BLE.value: 0, Frame.Link.LORA.value: 1, Frame.Link.MQTT.value: 2}
 
 
 def device_downlink_topic(eui: bytes) -> str:
@@ -103,7 +105,11 @@ class Answers:
         now = self._clock()
         self._taken = []
         asked = self._asked(genuine, new, now)
-        store.note_promised({one.target.row.device: one.target.row.link for one in asked}, int(now * 1000))
+        # of several links the one that keeps the others quiet
+        links = {
+            one.target.row.device: one.target.row.link for one in sorted(asked, key=lambda one: _RANKS[one.key[2]])
+        }
+        store.note_promised(links, int(now * 1000))
         self._taken = [one for one in asked if one.due > now]
         return self._answer([one for one in asked if one.due <= now])
 
@@ -164,7 +170,7 @@ class Answers:
         given = Given()
         now = self._clock()
         ready: dict[tuple[int, int, str], tuple[Asked, list[Way]]] = {}
-        heard = store.receptions(one.target.row.number for one in asked if one.target.heard.uplink)
+        heard = receptions.of(one.target.row.number for one in asked if one.target.heard.uplink)
         for one in asked:
             found = ways.of(one.target, heard.get(one.target.row.number, ()))
             usable = [way for way in found if now - way.received_at <= RX1_DELAY_S - SEND_AHEAD_S]
@@ -177,7 +183,7 @@ class Answers:
             self._seal({key[:2]: value for key, value in ready.items() if key[2] == link}, now, given)
         commands.count_too_long(given.too_long)
         store.note_answered(given.synced - given.commanded, given.commanded, int(now * 1000))
-        store.note_answered_by(given.answered_by)
+        receptions.note_answered(given.answered_by)
         return given
 
     def _seal(self, ready: dict[tuple[int, int], tuple[Asked, list[Way]]], now: float, given: "Given") -> None:
@@ -280,12 +286,12 @@ def _takes_commands(target: Genuine) -> bool:
 def _waits_again(one: Genuine, at_ms: int, link: str, now: float) -> bool:
     """Whether a frame that is stored already is answered once more, after the last answer then and over that link.
 
-    What comes in the device's own topic is answered though a gateway's copy just was: the broker vouches for who sent
-    it, and whoever replays it through a gateway must not silence the other link.
+    Who replays a frame through a gateway must not silence the device's own topic, for which the broker vouches; and a
+    courier, who may come at any time, neither that nor LoRa.
     """
     if now - at_ms / 1000 >= ANSWER_AGAIN_S:
         return True
-    return one.row.link == Frame.Link.MQTT.value and link == Frame.Link.LORA.value
+    return _RANKS[one.row.link] > _RANKS.get(link, 2)
 
 
 def _later(one: Asked, other: Asked) -> Asked:

@@ -16,7 +16,7 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from host_tools.courier.topics import courier_of
 from host_tools.gateway.envelope import EnvelopeError, Uplink
-from host_tools.ingest import probes, store, sync
+from host_tools.ingest import probes, receptions, store, sync
 from host_tools.ingest.answers import ANSWER_AGAIN_S as ANSWER_AGAIN_S
 from host_tools.ingest.answers import Answers, Given
 from host_tools.ingest.arrivals import Arrival, Genuine, Heard
@@ -141,7 +141,7 @@ class Intake:
         outcome.opened = len(genuine)
         with transaction.atomic():
             new = store.insert(one.row for one in genuine)
-            outcome.receptions_left_out = store.insert_receptions(_receptions(genuine))
+            outcome.receptions_left_out = receptions.insert(_heard_by(genuine))
             first = self._sort_out(genuine, new, outcome)
             self.chains.count_failures(failed)
             rekeyed = [
@@ -333,9 +333,11 @@ class Intake:
                 _log.exception("an observer failed")
 
 
-def _receptions(genuine: Iterable[Genuine]) -> list[store.Heard]:
+def _heard_by(genuine: Iterable[Genuine]) -> list[receptions.Heard]:
     return [
-        store.Heard(one.row.number, one.heard.uplink, one.row.received_at_ms) for one in genuine if one.heard.uplink
+        receptions.Heard(one.row.number, one.heard.uplink, one.row.received_at_ms)
+        for one in genuine
+        if one.heard.uplink
     ]
 
 

@@ -54,8 +54,8 @@ class Frame(models.Model):
 class Reception(models.Model):
     """That a gateway heard a stored frame.
 
-    A frame that is repeated, by its device or by an attacker, has several of one gateway; `store.RECEPTIONS_MAX` bounds
-    them.
+    A frame that is repeated, by its device or by an attacker, has several of one gateway; `receptions.RECEPTIONS_MAX`
+    bounds them.
     """
 
     # no index of its own: the unique constraint begins with it

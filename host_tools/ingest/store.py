@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count, Q
+from django.db.models import Count
 
-from host_tools.gateway.envelope import Uplink
-from host_tools.ingest.models import Contact, Frame, Reception, Refusal
+from host_tools.ingest.models import Contact, Frame, Refusal
 from provisioning.registry.models import Device
 from provisioning.registry.vault import Vault
 from sealwire.frame import CTR_MAX
@@ -22,9 +21,6 @@ from sealwire.messages import SYNC_BITMAP_LEN
 
 FRAMES_A_STATEMENT = 64
 VAULTS_MAX = 4096
-# Of one frame. Gateways that hear one transmission are few; what is beyond is somebody who replays it, or a gateway
-# that lies, and must not grow the table.
-RECEPTIONS_MAX = 16
 
 # (device, epoch, ctr)
 Number = tuple[int, int, int]
@@ -131,86 +127,6 @@ def insert(rows: Iterable[Row]) -> set[Number]:
             )
             stored.update(cursor.fetchall())
     return stored
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """How a gateway heard a stored frame; see `models.Reception`."""
-
-    number: Number
-    uplink: Uplink
-    received_at_ms: int
-
-
-def insert_receptions(heard: Iterable[Heard]) -> int:
-    """Store receptions of frames that are stored; how many were left out because their frame has enough of them."""
-    waiting = list({(one.number, one.uplink.gateway, one.received_at_ms): one for one in heard}.values())
-    room = _reception_room({one.number for one in waiting})
-    rows, left_out = [], 0
-    # the first of each frame, also where one gateway tells of the same frame again and again
-    for one in sorted(waiting, key=lambda one: (one.number, one.received_at_ms)):
-        if one.number not in room:
-            continue  # not stored: its device is gone meanwhile
-        frame, free = room[one.number]
-        if not free:
-            left_out += 1
-            continue
-        room[one.number] = frame, free - 1
-        rows.append(
-            Reception(
-                frame_id=frame,
-                gateway=one.uplink.gateway,
-                received_at_ms=one.received_at_ms,
-                rssi=one.uplink.rssi,
-                snr=one.uplink.snr,
-                frequency_hz=one.uplink.frequency_hz,
-                data_rate=one.uplink.data_rate,
-                region=one.uplink.region,
-                context=one.uplink.context,
-            )
-        )
-    Reception.objects.bulk_create(rows, ignore_conflicts=True)
-    return left_out
-
-
-def _reception_room(numbers: set[Number]) -> dict[Number, tuple[int, int]]:
-    """(primary key, receptions that may still be stored) of each frame."""
-    found: dict[Number, tuple[int, int]] = {}
-    ordered = sorted(numbers)
-    with connection.cursor() as cursor:
-        for start in range(0, len(ordered), FRAMES_A_STATEMENT):
-            part = ordered[start : start + FRAMES_A_STATEMENT]
-            cursor.execute(
-                "SELECT f.id, f.device_id, f.epoch, f.ctr,"  # noqa: S608 no input in it
-                f" (SELECT COUNT(*) FROM {Reception._meta.db_table} r WHERE r.frame_id = f.id)"
-                f" FROM {Frame._meta.db_table} f WHERE (f.device_id, f.epoch, f.ctr)"
-                f" IN (VALUES {', '.join(['(%s, %s, %s)'] * len(part))})",
-                [value for number in part for value in number],
-            )
-            for frame, device, epoch, ctr, count in cursor.fetchall():
-                found[device, epoch, ctr] = frame, max(0, RECEPTIONS_MAX - count)
-    return found
-
-
-def receptions(numbers: Iterable[Number]) -> dict[Number, list[Reception]]:
-    """The receptions of these frames, in the order in which they came."""
-    found: dict[Number, list[Reception]] = defaultdict(list)
-    ordered = sorted(set(numbers))
-    for start in range(0, len(ordered), FRAMES_A_STATEMENT):
-        part = ordered[start : start + FRAMES_A_STATEMENT]
-        wanted = Q()
-        for device, epoch, ctr in part:
-            wanted |= Q(device_id=device, epoch=epoch, ctr=ctr)
-        rows = Frame.objects.filter(wanted).values_list("pk", "device_id", "epoch", "ctr")
-        frames = {pk: (device, epoch, ctr) for pk, device, epoch, ctr in rows}
-        for row in Reception.objects.filter(frame_id__in=frames).order_by("received_at_ms", "pk"):
-            found[frames[row.frame_id]].append(row)
-    return found
-
-
-def note_answered_by(receptions: Iterable[int]) -> None:
-    """Keep by which gateways frames were answered; by the receptions' primary keys."""
-    Reception.objects.filter(pk__in=list(receptions)).update(answered=True)
 
 
 def stored_counters(device: int, epoch: int, at_most: int = CTR_MAX) -> list[int]:

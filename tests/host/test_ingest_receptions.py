@@ -31,7 +31,7 @@ from tests.support.fleet import (
 )
 from tests.support.mqtt_peer import MqttPeer, wait
 
-from host_tools.ingest import commands  # isort: skip  (its tables: after the fleet's)
+from host_tools.ingest import commands, receptions  # isort: skip  (its tables: after the fleet's)
 
 THIRD_GATEWAY = "00005eff0000a103"
 
@@ -275,8 +275,8 @@ def test_a_flood_of_replays_and_of_invented_gateways_does_not_grow_the_table(fle
         invented = [uplink(frame, f"{number:08x}{index:08x}", at=fleet.clock.now) for index in range(10)]
         repeated = [uplink(frame, at=fleet.clock.now - index / 100) for index in range(10)]
         left_out += process(server, *invented, *repeated).receptions_left_out
-    assert models.Reception.objects.count() == store.RECEPTIONS_MAX
-    assert left_out == 1 + 400 - store.RECEPTIONS_MAX
+    assert models.Reception.objects.count() == receptions.RECEPTIONS_MAX
+    assert left_out == 1 + 400 - receptions.RECEPTIONS_MAX
     # the genuine one is among what is kept, and a frame without room is answered all the same
     assert stored()[0][:3] == (GATEWAY, 3.0, NOW)
     fleet.clock.now += 10
