@@ -59,6 +59,9 @@ class Air:
     def __init__(self):
         self.ns = 0
         self.sent = []  # (begin, end) in ms
+        self.channels = []  # kHz, of each of them
+        self.busy_khz = ()  # where a neighbour speaks
+        self.parts = {}  # of board.RADIO, other than Board's
         self.uplink = None  # the last one: kHz, SF, inverted IQ, dBm, sync word, frame
         self.window = None  # the last one: begin in ms, time-out, kHz, SF, inverted IQ
         self.answer = None  # (ms after the end of the uplink, frame)
@@ -88,6 +91,8 @@ class Air:
             frame = data[8 + struct.calcsize(_PARAMS) :]
             last = airtime_ms(sf, bw_hz, coding_rate, preamble_len, flags & 1, len(frame))
             self.sent.append((begin_ns / 1000000, begin_ns / 1000000 + last))
+            self.channels.append(hz // 1000)
+            assert (bw_hz, coding_rate, preamble_len, flags & 1) == (125000, 5, 8, 1)
             self.uplink = (hz // 1000, sf, flags >> 1 & 1, dbm, syncword, frame)
             return struct.pack(">q", begin_ns + int(last * 1000000))
         if op == b"L":
@@ -107,6 +112,9 @@ class Air:
                         return b"\x01"
                     return struct.pack(">BqhhB", 2, end_ns, -101, 20, 1) + self.answer[1]
             return b"\x01" if self.ms() < begin_ms + timeout_ms else b"\x00"
+        if op == b"V":
+            hz = struct.unpack_from(">I", data, 8)[0]
+            return struct.pack(">hB", -60 if hz // 1000 in self.busy_khz else -110, 0)
         assert op == b"Y", op
         return b""
 
@@ -118,7 +126,15 @@ class Air:
         if state:
             self.clock.restore(state)
         self.config = Config(self.store, settings)
-        self.link = LoRa(Board)
+
+        class Wired(Board):
+            RADIO = dict(Board.RADIO)
+
+        Wired.RADIO.update(self.parts)
+        if Wired.RADIO["chip"] == "SX1276":
+            for name in ("busy", "dio2_rf_sw", "dio3_tcxo_mv"):
+                del Wired.RADIO[name]
+        self.link = LoRa(Wired)
 
     def open(self):
         self.link.open(self.store, self.clock, self.config, self.random)
@@ -154,6 +170,16 @@ class Air:
 
     def pass_ms(self, ms):
         self.pass_s(ms / 1000)
+
+    # the most that one channel was used in 20 s that end with one of its transmissions, ms
+    def worst_occupancy_ms(self):
+        worst = 0
+        by_channel = {}
+        for khz, span in zip(self.channels, self.sent):
+            spans = [(b, e) for b, e in by_channel.get(khz, ()) if e > span[1] - 20000] + [span]
+            by_channel[khz] = spans
+            worst = max(worst, sum(e - max(b, span[1] - 20000) for b, e in spans))
+        return worst
 
     # the most that was on the air in an hour, wherever the hour begins: where a transmission begins or ends
     def worst_hour_ms(self):
@@ -263,3 +289,135 @@ def test_what_comes_too_early_or_much_too_late_is_not_waited_for():
                 begun = air.ms()
                 assert air.exchange(frame(1, 51)) == []
                 assert air.ms() - begun < airtime_ms(sf, 125000, 5, 8, 1, 51) + radio.RX1_DELAY_MS + 1700
+
+
+def test_hopping_keeps_400_ms_a_channel_in_20_s_over_deep_sleeps_and_power_cuts():
+    # 47 CFR 15.247 (a)(1)(i)
+    channels = tuple(range(903900, 905500, 200))
+    with Air() as air:
+        air.parts = {"region": "US915", "channels_khz": channels}
+        air.boot(False)
+        air.open()
+        refused = 0
+        for i in range(1500):
+            if air.exchange(frame(i, 222)) is None:
+                refused += 1
+                air.pass_s(1)
+            if i % 17 == 16:
+                air.cut()
+            elif i % 3 == 2:
+                air.sleep(2)
+            if i % 256 == 0:
+                gc.collect()
+        worst = air.worst_occupancy_ms()
+        assert set(air.channels) == set(channels)
+        print("hopping: %d frames, %d refused, at most %d ms on a channel in 20 s" % (len(air.sent), refused, worst))
+        assert (
+            len(air.sent) > 400 and refused > 50 and worst <= 400 and all(end - begin <= 400 for begin, end in air.sent)
+        )
+
+
+def test_the_count_of_this_test_sees_a_link_that_forgets_its_channels():
+    channels = tuple(range(903900, 905500, 200))
+    with Air() as air:
+        air.parts = {"region": "US915", "channels_khz": channels}
+        air.boot(False)
+        air.open()
+        air.pass_s(20)
+        for i in range(200):
+            air.exchange(frame(i, 222))
+            air.link._order = bytearray(range(8))
+        assert air.worst_occupancy_ms() > 400
+
+
+def test_nothing_is_sent_on_a_channel_where_somebody_is_heard():
+    with Air() as air:
+        air.parts = {"region": "AS923", "lbt_dbm": -80}
+        air.boot(False)
+        air.open()
+        assert air.exchange(frame(0, 50)) == [] and air.exchange(frame(0, 50)) == []
+        assert sorted(air.channels) == [923200, 923400]
+        used_ms = air.link.airtime_ms()
+        air.busy_khz = (923200,)
+        for i in range(6):
+            assert air.exchange(frame(i, 50)) == []
+        assert air.channels[2:] == 6 * [923400]
+        used_ms += 6 * (air.link.airtime_ms() - used_ms) // 6
+        assert air.link.airtime_ms() == used_ms
+        # both: nothing is sent, and no airtime lost by it
+        air.busy_khz = (923200, 923400)
+        assert air.link.wait_ms(50) == 0 and not finish(air.link.send(frame(9, 50)), air.pass_ms)
+        assert len(air.sent) == 8 and air.link.airtime_ms() == used_ms and air.link.errors == 0
+        # free again
+        air.busy_khz = ()
+        assert air.exchange(frame(0, 50)) == [] and len(air.sent) == 9
+
+
+def test_a_board_with_an_sx1276_sends_through_the_pin_that_its_module_has_connected():
+    made = []
+
+    class Sx1276(lora.SX1276):
+        def __init__(self, *args, **more):
+            made.append(more["lora_cfg"])
+            super().__init__(*args, **more)
+
+    kept, lora.SX1276 = lora.SX1276, Sx1276
+    try:
+        with Air() as air:
+            air.parts = {"chip": "SX1276", "dio0": 26, "lbt_dbm": -80}
+            air.boot(False)
+            air.open()
+            assert air.exchange(frame(0, 50)) == []
+            assert made[0]["tx_ant"] == "PA_BOOST"
+    finally:
+        lora.SX1276 = kept
+
+
+def test_what_sets_the_driver_up_leaves_the_heap():
+    import sys
+
+    sys.modules.pop("sealband.links.sense", None)
+    with Air() as air:
+        air.boot(False)
+        air.open()
+        assert air.exchange(frame(0, 50)) == []
+        assert "sealband.links.transceiver" not in sys.modules and "sealband.links.sense" not in sys.modules
+
+
+def test_a_look_at_the_wake_channel_hears_a_downlink_and_leaves_the_link_alone():
+    from sealband.links.wake import Wake
+
+    with Air() as air:
+        air.boot(False)
+        air.open()
+        wake = Wake(air.link, 1000, 0, 9)
+        # nobody there: no receiver is switched on, but for a moment the first time
+        assert finish(wake.look(), air.pass_ms) is None
+        air.window = None
+        assert finish(wake.look(), air.pass_ms) is None and air.window is None
+        heard = air.call
+
+        def call(op, data=b"", size=64):
+            return struct.pack(">hB", -100, 1) if op == b"V" else heard(op, data, size)
+
+        lora._call = call
+        air.sent.append((air.ms(), air.ms()))
+        air.answer = (600, b"\xe0any time")
+        assert finish(wake.look(), air.pass_ms) == b"\xe0any time"
+        assert air.window[2:] == (868100, 9, 1) and not air.link.taken
+        # while the link has something to do, it is not disturbed, and the other way round
+        air.sent.pop()
+        air.answer = None
+        steps = air.link.send(frame(1, 50))
+        next(steps)
+        windows = air.window
+        assert finish(wake.look(), air.pass_ms) is None and air.window == windows
+        assert finish(steps, air.pass_ms) is True
+        assert finish(wake.look(), air.pass_ms) is None and air.window == windows
+        assert finish(air.link.listen(), air.pass_ms) == []
+        air.window = None
+        steps = wake.look()
+        next(steps)
+        assert air.link.wait_ms(50) > 0 and not finish(air.link.send(frame(2, 50)), air.pass_ms)
+        steps.close()
+        assert air.link.wait_ms(50) == 0 and air.exchange(frame(2, 50)) == []

@@ -44,6 +44,22 @@ def test_airtime_of_lorawan_packets(sf: int, length: int, expected_ms: float) ->
     assert airtime_s(RadioParams(868_100_000, sf), length) * 1000 == pytest.approx(expected_ms)
 
 
+# 37 bytes at 125 kHz: the spreadsheet of AN1200.13's formulas that The Things Network publishes. Twice the bandwidth is
+# half the time, as long as low data rate optimisation does not change with it (SF11 has it at 125 kHz, SF12 up to 250).
+PUBLISHED_37 = {7: 82.176, 8: 143.872, 9: 267.264, 10: 493.568, 11: 1069.056, 12: 1974.272}
+
+
+@pytest.mark.parametrize("bw_khz", [125, 250, 500])
+@pytest.mark.parametrize("sf", sorted(PUBLISHED_37))
+def test_airtime_at_every_data_rate_and_bandwidth_is_the_published_one(sf: int, bw_khz: int) -> None:
+    params = RadioParams(868_100_000, sf, bw_khz * 1000)
+    symbols = {11: 12.25 + 43, 12: 12.25 + 43}  # without it: 8 symbols and 7 blocks of 5
+    if (sf == 11 and bw_khz > 125) or (sf == 12 and bw_khz > 250):
+        assert airtime_s(params, 37) * 1000 == pytest.approx(symbols[sf] * (1 << sf) / bw_khz)
+    else:
+        assert airtime_s(params, 37) * 1000 == pytest.approx(PUBLISHED_37[sf] * 125 / bw_khz)
+
+
 @pytest.mark.parametrize(
     "values",
     [

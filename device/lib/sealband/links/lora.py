@@ -180,10 +180,9 @@ class LoRa(Link):
 
     def send(self, frame):
         self._ended = None
-        self._sf, airtime_ms = self._plan(len(frame))
-        if self._sf is None or self.taken:
-            self._sf = 7
+        if self.wait_ms(len(frame)) != 0:
             return False
+        self._sf, airtime_ms = self._plan(len(frame))
         ended = None
         # whatever the driver raises, it must not end the node's work
         try:

@@ -50,11 +50,9 @@ def clear(modem, limit_dbm):
     return quiet
 
 
-# Generator of pauses: whether there is LoRa activity of the set data rate on the channel. Ends in standby.
+# Generator of pauses: whether there is LoRa activity of the set data rate on the channel, of the polarity that was
+# received last. Ends in standby.
 def active(modem, sf):
-    # sets up the polarity of downlinks
-    modem.start_recv(continuous=True)
-    modem.standby()
     if hasattr(modem, "_cmd"):
         # symbols and peak: as recommended for the same radio in RM0453 rev 5 table 36; then standby
         modem._cmd("BBBBBBBB", _SET_CAD_PARAMS, 1 if sf < 9 else 2, _PEAKS[sf - 7], 10, 0, 0, 0, 0)

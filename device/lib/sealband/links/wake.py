@@ -20,6 +20,7 @@ class Wake:
         self._every_ms = every_ms
         self._channel = channel
         self._sf = sf
+        self._modem = None  # which has been told the polarity of downlinks
 
     async def serve(self, node):
         link = self._link
@@ -50,6 +51,10 @@ class Wake:
         try:
             khz, sf, bw_khz = radio.downlink(link.region, link.channels[self._channel], self._sf, 125)
             modem.configure({"sf": sf, "freq_khz": khz, "bw": str(bw_khz)})
+            if modem is not self._modem:
+                modem.start_recv()
+                modem.standby()
+                self._modem = modem
             if (yield from sense.active(modem, sf)):
                 symbol_us = (1 << sf) * 1000 // bw_khz
                 # the rest of the preamble lasts as long as the pause at most
