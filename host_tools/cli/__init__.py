@@ -31,6 +31,7 @@ COMMANDS = {
     "broker": "The MQTT broker: mosquitto's configuration, certificates, rules.",
     "gateway": "Serve LoRa packet forwarders.",
     "ingest": "Open frames and store readings.",
+    "courier": "Carry frames of devices whose labels you hold, over Bluetooth.",
     "readings": "Show and export readings.",
     "release": "Build, sign, verify, publish and serve releases.",
     "trust": "Keys, and the list of who may sign releases.",

@@ -145,6 +145,26 @@ class Visit:
         return Fetched(len(listed), fetched, opened, refused)
 
 
+async def read_status(air: Air, label: Label, seconds: float) -> tuple[Status, int]:
+    """The status of the label's device, and how many frames it has queued; raises CourierError."""
+    seen = await find(air, label, seconds)
+    async with begin(air, label, seen.address) as visit:
+        return await visit.status(), len(await visit.keys())
+
+
+async def carry(
+    air: Air,
+    label: Label,
+    seconds: float,
+    store: CourierStore,
+    progress: Callable[[int, int], None] = lambda done, all_: None,
+) -> Fetched:
+    """Hand over answers to the label's device and take its frames along; raises CourierError."""
+    seen = await find(air, label, seconds)
+    async with begin(air, label, seen.address) as visit:
+        return await visit.fetch(store, progress)
+
+
 @asynccontextmanager
 async def begin(air: Air, label: Label, address: str, **options: Any) -> AsyncIterator[Visit]:
     """Connect and prove.
