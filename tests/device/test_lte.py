@@ -14,7 +14,7 @@ from sealband.links.lte import LteBearer  # noqa: E402
 
 # what up() may take, in ms: finding the module (two presses of its key, two other rates), SIM, settings, 180 s for a
 # network, dialling, PPP, and switching off what did not come up
-WAKE_MS = 6000 + 2 * (1000 + 15300 + 1000) + 3 * 1000 + 5000
+WAKE_MS = 3500 + 2 * (1000 + 15300 + 1000) + 3500 + 3 * 1000 + 5000
 SIM_MS = 10000 + 11 * 6000 + 5000 + 15000
 SETTINGS_MS = 5000 + 5 * 15000 + 2 * 10000 + 2 * 5000
 NETWORK_MS = 180000 + 2 * 5000 + 2000 + 2 * 5000
@@ -22,7 +22,8 @@ UP_MS = WAKE_MS + SIM_MS + SETTINGS_MS + NETWORK_MS + 60000 + 30000 + 20000
 
 
 def setup(name, store=None, **more):
-    family, comes, with_it, text = CORPUS[name]
+    family, _, with_it, text = CORPUS[name]
+    fakemodem.install()
     clock = Clock()
     modem = FakeModem(clock, steps(text))
     Ppp.comes = True
@@ -36,10 +37,16 @@ def setup(name, store=None, **more):
     return bearer, modem, clock
 
 
+# up again, with the same stand-ins
+def up(bearer, clock, limit_ms=UP_MS):
+    fakemodem.install()
+    return run(clock, bearer.up(), limit_ms)
+
+
 def refused(bearer, clock, limit_ms=UP_MS):
     began = clock.now
     try:
-        run(clock, bearer.up(), limit_ms)
+        up(bearer, clock, limit_ms)
     except LinkError as error:
         assert not bearer.ready() and bearer.ppp is None
         return error.args[0], clock.now - began
@@ -50,7 +57,7 @@ def test_transcripts_end_as_they_should():
     for name in CORPUS:
         bearer, modem, clock = setup(name)
         if CORPUS[name][1]:
-            run(clock, bearer.up(), UP_MS)
+            up(bearer, clock)
             assert bearer.ready(), name
             # every command of the transcript was sent, in its order
             wanted = [command for command, _ in modem.steps]
@@ -71,7 +78,7 @@ def test_what_a_bearer_knows_of_its_network():
     # 26/08/27,18:21:45+32 is 10:21:45 UTC; +19: TS 27.007 8.5: -113 + 2 * 19
     bearer, _, clock = setup("SIM7080G attaches")
     assert bearer.time() is None
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     # seconds from 2025-01-01 to 2026-08-27T10:21:45Z, as date(1) has it
     assert bearer.time() - 52136505 in (0, 1, 2)
     assert bearer.signal_dbm == -75
@@ -79,14 +86,14 @@ def test_what_a_bearer_knows_of_its_network():
     assert bearer.time() - 52140105 in (0, 1, 2)
     # QLTS=1 is GMT whatever zone stands behind it
     bearer, _, clock = setup("BG96 attaches")
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     assert bearer.time() - 55483822 in (0, 1, 2)
     # a clock that was never set is none, and 99 is no level
     bearer, _, clock = setup("SIM7000G with echo and garbage")
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     assert bearer.time() is None and bearer.signal_dbm is None
     bearer, _, clock = setup("BG95 takes its PIN")
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     assert bearer.time() is None
 
 
@@ -210,21 +217,21 @@ def test_registration_is_read_with_and_without_its_first_number():
 def test_ppp_of_either_generation_gets_user_and_password():
     bearer, _, clock = setup("SIM7080G attaches")
     Provision.cellular = ["iot.1nce.net", "", "me", "secret"]
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     assert Ppp.last.calls == [("connect", Ppp.SEC_PAP, "me", "secret")]
     run(clock, bearer.down(), 30000)
     assert Ppp.last.calls[-1] == ("disconnect",) and not bearer.ready()
     bearer, _, clock = setup("SIM7080G attaches")
     Provision.cellular = ["iot.1nce.net", "", "me", "secret"]
     Network.PPP = OldPpp
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     assert Ppp.last.calls == [("active", True), ("connect", OldPpp.AUTH_PAP, "me", "secret")]
     run(clock, bearer.down(), 30000)
     assert Ppp.last.calls[-1] == ("active", False) and not bearer.ready()
     for ppp, calls in ((Ppp, [("connect", 0, None, None)]), (OldPpp, [("active", True), ("connect", 0, None, None)])):
         bearer, _, clock = setup("SIM7080G attaches")
         Network.PPP = ppp
-        run(clock, bearer.up(), UP_MS)
+        up(bearer, clock)
         assert Ppp.last.calls == calls
 
 
@@ -251,21 +258,21 @@ def test_driver_that_raises_is_a_link_error():
 
 def test_carrier_that_is_lost_is_noticed_and_found_again():
     bearer, modem, clock = setup("SIM7080G attaches")
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     first = bearer.ppp
     first.up = False
     modem.data = False
     assert not bearer.ready()
-    _, took = run(clock, bearer.up(), UP_MS)
+    _, took = up(bearer, clock)
     assert bearer.ready() and bearer.ppp is not first
     assert took < 30000  # the module was on, and in the network
-    run(clock, bearer.up(), 1)  # nothing to do
+    up(bearer, clock, 1)  # nothing to do
 
 
 def test_module_is_switched_on_by_its_key_and_off_by_its_word():
     bearer, modem, clock = setup("SIM7080G attaches")
     modem.on = False
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     assert bearer.ready() and bearer.board.power == [True]
     run(clock, bearer.down(), 30000)
     assert modem.commands[-1] == "AT+CPOWD=1" and not modem.on
@@ -282,7 +289,7 @@ def test_every_family_has_its_word_for_off():
         ("A7670E attaches", "AT+CPOF"),
     ):
         bearer, modem, clock = setup(name)
-        run(clock, bearer.up(), UP_MS)
+        up(bearer, clock)
         run(clock, bearer.down(), 30000)
         assert modem.commands[-1] == word and not modem.on
 
@@ -290,12 +297,41 @@ def test_every_family_has_its_word_for_off():
 def test_module_that_sleeps_in_psm_stays_on_and_is_woken():
     bearer, modem, clock = setup("SIM7080G attaches", psm=(3600, 10))
     modem.steps.append(('AT+CPSMS=1,,,"00000110","00000101"', ["OK"]))
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     run(clock, bearer.down(), 30000)
     assert modem.on and not bearer.ready()
     modem.on = False  # deaf until its key is pressed
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     assert bearer.ready() and 'AT+CPSMS=1,,,"00000110","00000101"' in modem.commands
+
+
+def test_module_in_a_call_of_before_a_reset_is_found():
+    bearer, modem, clock = setup("SIM7080G attaches")
+    modem.data = True
+    modem.key = lambda: None  # pressed too short to switch it off
+    _, took = up(bearer, clock)
+    assert bearer.ready() and took < 25000
+    # and one of ours, whose other end is gone, at once
+    bearer.ppp.up = False
+    assert modem.data
+    _, took = up(bearer, clock)
+    assert bearer.ready() and took < 12000
+
+
+def test_module_that_found_no_network_is_off_also_with_psm():
+    bearer, modem, clock = setup("SIM7080G finds no service", psm=(3600, 10))
+    refused(bearer, clock)
+    assert not modem.on
+
+
+def test_time_of_before_is_not_told_again():
+    bearer, modem, clock = setup("SIM7080G attaches")
+    up(bearer, clock)
+    assert bearer.time()
+    run(clock, bearer.down(), 30000)
+    modem.steps = [(c, ["ERROR"] if c == "AT+CCLK?" else a) for c, a in modem.steps]
+    up(bearer, clock)
+    assert bearer.time() is None
 
 
 def test_deaf_module_loses_its_supply_or_is_pressed_again():
@@ -312,7 +348,7 @@ def test_deaf_module_loses_its_supply_or_is_pressed_again():
                 modem.rate, modem.on = deaf, True
 
         modem.key = pressed
-        run(clock, bearer.up(), UP_MS)
+        up(bearer, clock)
         assert bearer.ready() and len(presses) == 2
         assert bearer.board.power[:3] == [True, False, True]
 
@@ -340,7 +376,7 @@ def test_module_at_another_rate_is_told_ours():
             modem.rate = modem.later
 
     modem.told, modem.hear = hears, heard
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     assert bearer.ready() and "AT+IPR=115200;&W" in modem.commands
 
 
@@ -400,7 +436,7 @@ def test_pin_that_was_right_can_be_used_every_time():
     store = Store()
     for _ in range(4):
         bearer, modem, clock = setup("BG95 takes its PIN", store)
-        run(clock, bearer.up(), UP_MS)
+        up(bearer, clock)
         assert modem.commands.count('AT+CPIN="4321"') == 1
         assert store.held & 3 == 0
 
@@ -457,7 +493,7 @@ def test_bands_are_written_only_where_they_differ():
             ('AT+CBANDCFG="CAT-M",3,8,20', ["OK"]),
             ('AT+CBANDCFG="NB-IOT",3,8,20', ["OK"]),
         ]
-        run(clock, bearer.up(), UP_MS)
+        up(bearer, clock)
         assert len([command for command in modem.commands if command.startswith("AT+CBANDCFG=")]) == writes
 
 
@@ -488,10 +524,11 @@ def test_nothing_that_attaching_needs_stays_loaded():
         if fails:
             refused(bearer, clock)
         else:
-            run(clock, bearer.up(), UP_MS)
+            up(bearer, clock)
         for name in names:
             assert "sealband.links." + name not in sys.modules
             assert not hasattr(sys.modules["sealband.links"], name)
+        assert "sealband.provision" not in sys.modules
         run(clock, bearer.down(), 30000)
         for name in names:
             assert "sealband.links." + name not in sys.modules
@@ -506,7 +543,7 @@ def test_going_down_never_raises():
     bearer, modem, clock = setup("SIM7080G attaches")
     run(clock, bearer.down(), 1)
     Network.PPP = Broken
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     modem.flood = b"x" * 64
 
     def fails(on):
@@ -520,5 +557,5 @@ def test_going_down_never_raises():
 def test_unsolicited_lines_are_told():
     told = []
     bearer, _, clock = setup("SIM7080G attaches", urc=told.append)
-    run(clock, bearer.up(), UP_MS)
+    up(bearer, clock)
     assert "SMS Ready" in told and "DST: 0" in told

@@ -29,13 +29,14 @@ class Provision:
     @staticmethod
     def load():
         return Provision
-sys.modules["sealband.provision"] = Provision
 from sealband.links.base import LinkError
 from sealband.links.lte import LteBearer
 bearer = LteBearer(board, %(options)s)
 def drive(what, steps):
     began = time.ticks_ms()
     longest = 0
+    # the step before has let go of it
+    sys.modules["sealband.provision"] = Provision
     try:
         while True:
             before = time.ticks_ms()

@@ -27,6 +27,8 @@ class UART:
         self.poll.register(self.file, select.POLLIN)
     def init(self, baudrate):
         pass
+    def irq(self, handler):
+        pass
     def write(self, data):
         return self.file.write(data)
     def readline(self, most):
@@ -47,6 +49,7 @@ def attempt(steps):
     except LinkError as error:
         return error.args[0]
 def bearer(family, pin, options):
+    fakemodem.install()
     fakemodem.Provision.cellular = ["iot.1nce.net", pin, "", ""]
     board = fakemodem.Board(fakemodem.FakeModem(fakemodem.Clock()), family)
     return LteBearer(board, store=store, ticks_ms=ticks_ms, **options)

@@ -15,6 +15,7 @@ _START = "sealband.links.modemstart"
 _SETUP = "sealband.links.modemsetup"
 _ATTACH = "sealband.links.attach"
 _ENGINE = "sealband.links.modem"
+_PROVISION = "sealband.provision"
 
 
 def _load(name):
@@ -24,7 +25,9 @@ def _load(name):
 
 def _drop(name):
     if sys.modules.pop(name, None):
-        delattr(sys.modules["sealband.links"], name[15:])
+        package, name = name.rsplit(".", 1)
+        if hasattr(sys.modules[package], name):
+            delattr(sys.modules[package], name)
 
 
 class LteBearer:
@@ -65,23 +68,22 @@ class LteBearer:
         if self.ready():
             return
         yield from self._hang_up()
+        self.told = None
         try:
-            from sealband import provision
-
-            held = provision.load()
-            cellular = held and held.cellular
-            if not cellular:
+            held = _load(_PROVISION).load()
+            if not held or not held.cellular:
                 raise LinkError("no cellular network was provisioned")
+            apn, pin, user, password = held.cellular
+            called = self._uart is not None
             modem, table = self._modem()
-            apn, pin, user, password = cellular
-            yield from _load(_START).on(modem, self, table, pin, self._store)
+            yield from _load(_START).on(modem, self, table, pin, self._store, called)
             _drop(_START)
             yield from _load(_SETUP).run(modem, self, table, apn)
             _drop(_SETUP)
             yield from _load(_ATTACH).run(modem, self, table, self._uart, user, password)
         except Exception as error:
             self._drop()
-            yield from self.down()
+            yield from self._off()
             raise error if isinstance(error, LinkError) else LinkError("LTE: %r" % error)
         finally:
             self._drop()
@@ -89,7 +91,12 @@ class LteBearer:
     # The session is over. Raises nothing.
     def down(self):
         yield from self._hang_up()
-        if self._uart is None or self.psm:
+        if not self.psm:
+            yield from self._off()
+
+    def _off(self):
+        yield from self._hang_up()
+        if self._uart is None:
             return
         try:
             modem, table = self._modem()
@@ -112,6 +119,8 @@ class LteBearer:
             began = self.ticks_ms()
             while ppp.isconnected() and time.ticks_diff(self.ticks_ms(), began) < _HANG_UP_MS:
                 yield _HANG_UP_POLL_MS
+            # one that does not end in good order would go on reading
+            self._uart.irq(None)
         except Exception:
             pass  # it was not up
 
@@ -124,5 +133,5 @@ class LteBearer:
         return _load(_ENGINE).Modem(self._uart, self._urc, self.ticks_ms), _load(pins["profile"]).TABLE
 
     def _drop(self):
-        for name in (_START, _SETUP, _ATTACH, _ENGINE, self.board.MODEM["profile"]):
+        for name in (_START, _SETUP, _ATTACH, _ENGINE, _PROVISION, self.board.MODEM["profile"]):
             _drop(name)

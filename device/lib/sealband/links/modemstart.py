@@ -24,15 +24,16 @@ def _pin(number, value=0):
     return Pin(number, Pin.OUT, value=value)
 
 
-# A module that answers, whatever it was doing: off, on, asleep in PSM, in a data call of before our reset.
-def _wake(modem, bearer, table):
+# A module that answers, whatever it was doing: off, on, asleep in PSM, in a data call. `called`: of ours; one of before
+# a reset is rare, and looked for last.
+def _wake(modem, bearer, table, called):
     board = bearer.board
     pins = board.MODEM
     if "dtr" in pins:
         _pin(pins["dtr"])  # low: it stays awake
     key = _pin(pins["power_key"])
     board.modem_power(True)
-    if (yield from modem.sync(3, True)):
+    if (yield from modem.sync(2, called)):
         return
     for left in (1, 0):
         key(1)
@@ -40,7 +41,7 @@ def _wake(modem, bearer, table):
         key(0)
         if (yield from modem.sync(int(entry(table, "boot")[0]) // _SYNC_MS)):
             return
-        if not left and (yield from _same_rate(modem, pins["baudrate"])):
+        if (yield from modem.sync(1, True) if left else _same_rate(modem, pins["baudrate"])):
             return
         if left:
             # it was on, and deaf: now it is off, or its supply is
@@ -134,8 +135,8 @@ def _sim(modem, table, pin, store):
     raise LinkError("the SIM stays locked")
 
 
-def on(modem, bearer, table, pin, store):
-    yield from _wake(modem, bearer, table)
+def on(modem, bearer, table, pin, store, called):
+    yield from _wake(modem, bearer, table, called)
     yield from modem.ask("E0")
     yield from modem.ask("+CMEE=1")
     yield from _sim(modem, table, pin, store)
