@@ -35,6 +35,7 @@ from host_tools.sim.airtime import RadioError, RadioParams, airtime_s
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether_client import EtherClient, EtherError
 from host_tools.sim.medium import Reception
+from host_tools.sim.rules import PLANS
 from sealwire import radio
 
 VERSION = 2
@@ -43,9 +44,7 @@ STAT_S = 10.0
 QUEUE_MAX = 32  # planned transmissions, as in the reference forwarder's queue
 TOO_EARLY_S = 512.0  # virtual: the reference forwarder takes up to four beacon periods of 128 s
 WRAP_US = 1 << 32
-LOWEST_HZ, HIGHEST_HZ = 863_000_000, 870_000_000
 HIGHEST_DBM = 27
-CHANNELS_HZ = tuple(1000 * khz for khz in radio.region("EU868")[0])
 _TOKENS_MAX = 64
 
 
@@ -57,8 +56,9 @@ class Forwarder:
         server: where its packet forwarder's server is, (host, UDP port).
         ether: the radio medium's server, (host, port).
         clock: the virtual clock of the simulation.
-        channels_hz: what its concentrator listens to, all spreading factors at 125 kHz.
+        channels_hz: what its concentrator listens to, all spreading factors at 125 kHz; default: the region's first 8.
         slack_s: real seconds by which a downlink may be late.
+        region: where it sends and listens.
     """
 
     def __init__(
@@ -67,15 +67,17 @@ class Forwarder:
         server: tuple[str, int],
         ether: tuple[str, int],
         clock: SimClock,
-        channels_hz: Sequence[int] = CHANNELS_HZ,
+        channels_hz: Sequence[int] = (),
         slack_s: float = 0.1,
+        region: str = "EU868",
     ) -> None:
         self.eui = eui
         self.server = server
         self.slack_s = slack_s
         self._ether = ether
         self._clock = clock
-        self._channels_hz = tuple(channels_hz)
+        self._channels_hz = tuple(channels_hz) or tuple(1000 * khz for khz in radio.region(region)[0][:8])
+        self._bands = PLANS[region].sub_bands
         self._origin = clock.now()
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -236,7 +238,7 @@ class Forwarder:
             return "TOO_LATE"
         if start > now + TOO_EARLY_S:
             return "TOO_EARLY"
-        if not LOWEST_HZ <= txpk.frequency_hz <= HIGHEST_HZ:
+        if not self._bands[0].low_hz <= txpk.frequency_hz <= self._bands[-1].high_hz:
             return "TX_FREQ"
         if txpk.power_dbm > HIGHEST_DBM:
             return "TX_POWER"

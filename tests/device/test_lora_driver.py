@@ -97,7 +97,7 @@ class Air:
             return struct.pack(">q", begin_ns + int(last * 1000000))
         if op == b"L":
             begin_ns, timeout_ms, _ = struct.unpack_from(">qiB", data)
-            hz, sf, _, _, _, flags, _, _ = struct.unpack_from(_PARAMS, data, 13)
+            hz, sf, self.window_bw_hz, _, _, flags, _, _ = struct.unpack_from(_PARAMS, data, 13)
             self.window = (begin_ns / 1000000, timeout_ms, hz // 1000, sf, flags >> 1 & 1)
             return b""
         if op == b"P":
@@ -311,6 +311,7 @@ def test_hopping_keeps_400_ms_a_channel_in_20_s_over_deep_sleeps_and_power_cuts(
                 gc.collect()
         worst = air.worst_occupancy_ms()
         assert set(air.channels) == set(channels)
+        assert air.window_bw_hz == 500000 and air.window[2] == 923300 + 600 * ((air.channels[-1] - 902300) // 200 % 8)
         print("hopping: %d frames, %d refused, at most %d ms on a channel in 20 s" % (len(air.sent), refused, worst))
         assert (
             len(air.sent) > 400 and refused > 50 and worst <= 400 and all(end - begin <= 400 for begin, end in air.sent)

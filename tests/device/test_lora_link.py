@@ -519,3 +519,14 @@ def test_energy_is_that_of_airtime_and_window():
     assert 31 <= bench.link.energy_mj(51) <= 36
     slow = Bench({"tx_mw": 300, "rx_mw": 16}, spreading_factor=12)
     assert 740 <= slow.link.energy_mj(51) <= 770
+
+
+def test_what_is_kept_over_deep_sleep_has_room_beside_the_node_and_the_chain():
+    for parts in ({"channels_khz": (867100, 867300, 867500, 868100, 868300, 868500)}, {"region": "US915"}):
+        bench = Bench(parts)
+        bench.store = bench.link._store = bench.link._ledger._store = Store(FakeNvs(), FakeRtc(), True)
+        # sleep.py's and chain.py's, at their longest
+        bench.store.rtc_put("node", bytes(1650))
+        bench.store.rtc_put("chain", bytes(40))
+        bench.link.suspend()
+        bench.store.rtc_flush()

@@ -90,7 +90,7 @@ class LoRa(Link):
 
     # Holds from the next frame on. The set data rate is where adaptation begins.
     def configure(self, settings):
-        self._adaptive = getattr(settings, "adaptive_rate", 1)
+        self._adaptive = settings.adaptive_rate
         self._power_dbm = min(settings.power_dbm, self._limit_dbm)
         chosen = (settings.spreading_factor, self._power_dbm, self._adaptive)
         if chosen != self._settings:
