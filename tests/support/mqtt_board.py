@@ -90,13 +90,18 @@ def make(records, ntp=None):
 """
 
 # the publisher's own waits, in ms, and what they are where a test waits for their end
-QUICK = {"_WRITE_MS = const(30000)": 1500, "_ANSWER_MS = const(20000)": 800, "_LISTEN_MS = const(10000)": 1200}
+QUICK = {
+    "_WRITE_MS = const(30000)": 1500,
+    "_ANSWER_MS = const(20000)": 800,
+    "_LISTEN_MS = const(10000)": 1200,
+    "_QUIET_MS = const(500)": 500,
+}
 
 
-def library(folder: Path) -> Path:
+def library(folder: Path, quick: dict[str, int] = QUICK) -> Path:
     """A copy of the device's library whose publisher is impatient, and that is provisioned in the folder."""
     shutil.copytree(ROOT / "device" / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__"))
-    changes = {line: f"{line.split(' = ')[0]} = const({ms})" for line, ms in QUICK.items()}
+    changes = {line: f"{line.split(' = ')[0]} = const({ms})" for line, ms in quick.items()}
     _change(folder / "lib" / "sealband" / "links" / "publisher.py", changes)
     _change(folder / "lib" / "sealband" / "links" / "ntp.py", {"_ANSWER_MS = const(2000)": "_ANSWER_MS = const(500)"})
     path = {'PATH = "/update/provision"': f"PATH = {str(folder / 'provision')!r}"}
@@ -115,9 +120,9 @@ def _change(source: Path, changes: dict[str, str]) -> None:
 class MqttBoard:
     """A device with an identity, a TLS key and its certificate, on the other side of a pipe."""
 
-    def __init__(self, folder: Path, *, heap: str | None = None) -> None:
+    def __init__(self, folder: Path, *, heap: str | None = None, quick: dict[str, int] = QUICK) -> None:
         self.provisioned = folder / "provision"
-        self.micropython = Micropython(path=[library(folder)], heap=heap)
+        self.micropython = Micropython(path=[library(folder, quick)], heap=heap)
         self.micropython.run(f"EPOCH_2025 = {EPOCH_2025}\n{SETUP}")
 
     def begin(
