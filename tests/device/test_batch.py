@@ -1,4 +1,5 @@
 # Packing: nothing is lost, nothing is invented, frames are full, gaps and clock corrections survive.
+from sealband import sleep
 from sealband.batch import Batch, int_len
 from sealband.crypto import cbor
 
@@ -116,7 +117,7 @@ def test_state_round_trips_through_cbor():
     batch = Batch()
     want = fill(batch, [(T + 10 * i, HR, 10, 70 + i % 4) for i in range(40) if i != 7] + [(T, BATTERY, 600, 3900)])
     other = Batch()
-    other.restore(cbor.decode(cbor.encode(batch.state())))
+    sleep.regather(other, cbor.decode(cbor.encode(sleep.gathered(batch))))
     assert other.add(HR, 10, T + 400, 99)
     assert read(drain(other, 38)) == sorted(want + [(T + 400, HR, 99)])
 

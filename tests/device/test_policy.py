@@ -1,4 +1,5 @@
 # Back-off: grows, is bounded, has jitter. The choice of a link keeps its rules, whatever the facts.
+from sealband import sleep
 from sealband.links.policy import LOST_AFTER, Backoff, choose, lost
 
 
@@ -56,12 +57,20 @@ def test_blocked_waits_for_the_duty_cycle_and_a_little_longer():
         assert backoff.wait_ms(0) == wait_ms and backoff.wait_ms(70000) == 0
 
 
+class Bench:
+    hold_ms = next_ms = attempted_ms = 0
+
+
 def test_state_survives_deep_sleep():
     backoff = Backoff(lambda n: 0)
     for _ in range(5):
         backoff.ended(7, True, False, False)
     other = Backoff(lambda n: 0)
-    other.restore(backoff.state())
+    bench = Bench()
+    bench.backoffs = [backoff]
+    state = sleep.tried(bench)
+    bench.backoffs = [other]
+    sleep.retry(bench, state)
     assert other.lost and other.wait_ms(7) == backoff.wait_ms(7) > 0
 
 

@@ -1,6 +1,7 @@
 # Sampling on a grid: periods, late wakes, sensors that fail or take long, a clock that is put right.
 from device.wearable import CountingSensor, Time
 
+from sealband import sleep
 from sealband.batch import Batch
 from sealband.sampler import Every, Sampler
 
@@ -133,10 +134,10 @@ def test_state_keeps_the_schedule_over_deep_sleep():
     bench = Bench(Every(60, CountingSensor(1, 70)))
     bench.sampler.start(T)
     bench.run(T, 61)
-    state = bench.sampler.state()
+    state = sleep.sampled(bench.sampler)
     other = Bench(Every(60, CountingSensor(1, 70)))
     other.sampler.start(T + 119)
-    other.sampler.restore(state)
+    sleep.resample(other.sampler, state)
     assert other.sampler.wait(T + 119) == 1
     assert not other.sampler.due(T + 119) and other.sampler.due(T + 120)
 

@@ -211,7 +211,7 @@ def test_device_that_says_hello_after_a_rekey_is_found(device: Real, fleet: Roll
     for _ in range(2):
         device.ask("w.node.chain._go_on_alone(None)")
     EpochKey.objects.filter(device_id=device.pk, epoch__gt=1).delete()
-    hello = device.ask("w.node.session._hello()")
+    hello = device.ask("__import__('sealband').once('sealband.report').hello(w.node)")
     assert len(process(fleet.server, device.board.over_lora(hello)).stored) == 1
     assert device.chain().newest_epoch == 3
     together(device)

@@ -101,14 +101,14 @@ class Series:
 
 class Batch:
     def __init__(self):
-        self._series = []
+        self.series = []
         self._taken = ()  # (series, samples) of the plaintext that was built last
         self.lost = 0  # samples that did not fit, since the cold start
 
     # number of samples, nulls included
     def __len__(self):
         count = 0
-        for series in self._series:
+        for series in self.series:
             count += len(series.values)
         return count
 
@@ -118,22 +118,22 @@ class Batch:
             return False
         if len(self) >= _SAMPLES_MAX:
             self.lose()
-        for series in self._series:
+        for series in self.series:
             if series.record == record and series.dt == dt and series.follows(t):
                 series.append(t, value)
                 return True
-        self._series.append(Series(record, dt, t, value))
+        self.series.append(Series(record, dt, t, value))
         return True
 
     # the oldest series gives way, a part at a time
     def lose(self):
-        series = self._oldest(self._series)
+        series = self._oldest(self.series)
         count = min(len(series.values), _SAMPLES_MAX // 8)
         for value in series.values[:count]:
             if value != _NONE:
                 self.lost += 1
         if not series.cut(count):
-            self._series.remove(series)
+            self.series.remove(series)
         self._taken = ()
 
     def _oldest(self, several):
@@ -145,14 +145,14 @@ class Batch:
 
     # all times by so much later: the clock was put right
     def shift(self, seconds):
-        for series in self._series:
+        for series in self.series:
             series.t += seconds
 
     # The plaintext of one frame, of samples before `limit` (None: all), or None when there are none. What is in it
     # stays in the batch until drop_taken().
     def take(self, plaintext_max, limit=None):
         ready = []
-        for series in self._series:
+        for series in self.series:
             if series.before(limit):
                 ready.append(series)
         if not ready:
@@ -185,27 +185,5 @@ class Batch:
     def drop_taken(self):
         for series, count in self._taken:
             if not series.cut(count):
-                self._series.remove(series)
+                self.series.remove(series)
         self._taken = ()
-
-    # for RTC memory: [[record, dt, t, v0, d1 ...] ...]
-    def state(self):
-        state = []
-        for series in self._series:
-            items = series.item(len(series.values))
-            items[1] = series.dt
-            items.insert(2, series.t)
-            state.append(items)
-        return state
-
-    def restore(self, state):
-        for items in state:
-            series = Series(items[0], items[1], items[2], items[3])
-            last = items[3]
-            for difference in items[4:]:
-                if difference is None:
-                    series.values.append(_NONE)
-                else:
-                    last += difference
-                    series.values.append(last)
-            self._series.append(series)

@@ -395,11 +395,3 @@ class Node:
         self.send_at = self.after(now, self.config.send_every_s)
         self.status_at += seconds
         self._advance_at = 0
-
-    # Settings changed.
-    def configured(self):
-        now = self.clock.now()
-        self.send_at = self.after(now, self.config.send_every_s)
-        self.status_at = min(self.status_at, now + self.config.status_every_s)
-        for link in self.links:
-            self.ask(link, "configure", self.config)

@@ -33,7 +33,11 @@ def follow(node, epoch, kind, items):
             if kind == messages.CONSENT:
                 return once("sealband.consent").change(node, items[1])
             node.config.change(items[1])
-            node.configured()
+            now = node.clock.now()
+            node.send_at = node.after(now, node.config.send_every_s)
+            node.status_at = min(node.status_at, now + node.config.status_every_s)
+            for link in node.links:
+                node.ask(link, "configure", node.config)
             return messages.RESULT_DONE
         if kind == messages.REKEY:
             if len(items) != 2 or type(items[1]) is not bytes or len(items[1]) != REKEY_LEN:

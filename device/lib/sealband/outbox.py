@@ -13,6 +13,7 @@ import struct
 
 from micropython import const
 
+from sealband import once
 from sealband import store as names
 from sealband.errors import StoreError
 from sealband.store import TEMPORARY, discard
@@ -38,39 +39,21 @@ class Outbox:
         self._frames_max = frames_max
         self._bytes_max = bytes_max
         self.index = bytearray()  # entries in the order of their keys
-        self._bytes = 0
         self.drops = 0
-        self._load()
+        dropped = b""
+        record = store.load(names.OUTBOX)
+        if record:
+            self.drops, dropped = struct.unpack(_RECORD, record)
+        keys, self._bytes, remove = once("sealband.queued").look(path, dropped)
+        for key in keys:
+            self._insert(key)
+        for name, key in remove:
+            if key:
+                self._count_drop(key)
+            discard(self._file(name))  # or it is a folder that someone made: that stays
 
     def __len__(self):
         return len(self.index) // ENTRY_LEN
-
-    def _load(self):
-        dropped = b""
-        record = self._store.load(names.OUTBOX)
-        if record:
-            self.drops, dropped = struct.unpack(_RECORD, record)
-        try:
-            os.mkdir(self._path)
-        except OSError:
-            pass  # it is there
-        remove = []
-        for entry in os.ilistdir(self._path):
-            name = entry[0]
-            key = _parse(name)
-            size = entry[3] if len(entry) > 3 else os.stat(self._file(name))[6]
-            if key is None or key == dropped:
-                remove.append((name, None))
-            elif not frame.OVERHEAD <= size <= frame.FRAME_MAX:
-                remove.append((name, key))
-            else:
-                self._insert(key)
-                self._bytes += size
-        for name, key in remove:
-            if key:
-                # no cut does this: flash lost a part of it
-                self._count_drop(key)
-            discard(self._file(name))  # or it is a folder that someone made: that stays
 
     def _file(self, name):
         return self._path + "/" + name
@@ -216,14 +199,3 @@ class Outbox:
 
 def _name(packed):
     return "%x%08x%04x" % struct.unpack(_KEY, packed)
-
-
-# the key that a file name stands for, or None
-def _parse(name):
-    if len(name) != 13:
-        return None
-    try:
-        key = struct.pack(_KEY, int(name[0], 16), int(name[1:9], 16), int(name[9:], 16))
-    except ValueError:
-        return None
-    return key if _name(key) == name and key[0] <= TELEMETRY else None

@@ -3,9 +3,11 @@ import gc
 import os
 
 import sealboot
+from sealband import seal
 from sealband.crypto import cbor
+from sealband.errors import ChainStopped, StoreError
 from sealband.outbox import REPLY
-from sealwire import messages, recordids
+from sealwire import frame, messages, recordids
 
 _START_SPREAD_MS = 4000
 
@@ -41,6 +43,14 @@ def status(node, plaintext_max):
             break
         encoded = longer
     return head + encoded
+
+
+# A frame that names this device openly, for a server that has lost it; None: it can't be sealed.
+def hello(node):
+    try:
+        return seal.hello(node.chain, status(node, node.frame_max() - frame.HELLO_OVERHEAD))[1]
+    except (ChainStopped, StoreError):
+        return None
 
 
 # The first wake after anything but deep sleep.

@@ -23,7 +23,7 @@ class Every:
 class Sampler:
     # on_sample(record, t, value), or None, is told of every value; failed(index) of every reading that failed
     def __init__(self, sensors, batch, on_sample=None, failed=None):
-        self._sensors = sensors
+        self.sensors = sensors
         self._batch = batch
         self._on_sample = on_sample
         self._failed = failed
@@ -44,20 +44,20 @@ class Sampler:
 
     # begin with the next multiple of each period
     def start(self, now):
-        for every in self._sensors:
+        for every in self.sensors:
             if not every.busy:
                 every.last = now // every.period_s * every.period_s
 
     # Ask every sensor now, only whether it answers.
     def probe(self):
-        for every in self._sensors:
+        for every in self.sensors:
             every.last = -1
             every.probe = True
 
     # one generator of pauses in ms for each sensor that is due
     def due(self, now):
         tasks = []
-        for index, every in enumerate(self._sensors):
+        for index, every in enumerate(self.sensors):
             t = now // every.period_s * every.period_s
             if t > every.last and self._wanted(every):
                 every.last = t
@@ -67,7 +67,7 @@ class Sampler:
 
     # whether something is being measured that belongs before this time
     def pending(self, limit):
-        for every in self._sensors:
+        for every in self.sensors:
             if every.busy and every.last < limit:
                 return True
         return False
@@ -75,7 +75,7 @@ class Sampler:
     # seconds until the next sample, or None without sensors
     def wait(self, now):
         wait = None
-        for every in self._sensors:
+        for every in self.sensors:
             if self._wanted(every):
                 left = max(0, every.last + every.period_s - now)
                 if wait is None or left < wait:
@@ -84,7 +84,7 @@ class Sampler:
 
     # The clock moved: what is under way is stamped anew, and the schedule begins again.
     def shift(self, seconds, now):
-        for every in self._sensors:
+        for every in self.sensors:
             if every.busy:
                 every.last += seconds
         self.start(now)
@@ -141,13 +141,3 @@ class Sampler:
         self.errors += 1
         if self._failed:
             self._failed(index)
-
-    # for RTC memory
-    def state(self):
-        return [self.errors, [every.last for every in self._sensors]]
-
-    def restore(self, state):
-        self.errors, lasts = state
-        if len(lasts) == len(self._sensors):
-            for i, every in enumerate(self._sensors):
-                every.last = lasts[i]

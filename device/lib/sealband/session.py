@@ -9,11 +9,10 @@
 # most one event; everything else waits until the hello is answered.
 from micropython import const
 
-from sealband import commands, seal
-from sealband.errors import ChainStopped, SealError, StoreError
+from sealband import commands, once, seal
+from sealband.errors import SealError, StoreError
 from sealband.links import policy
 from sealband.outbox import EVENT
-from sealwire import frame
 
 _REFUSALS_MAX = const(3)  # so often a server that answers may leave a frame unacknowledged
 _URGENT_AFTER_MS = const(15000)
@@ -39,18 +38,18 @@ class Session:
         self._used = 0  # bit i: link i had its part of this session
         self._urgent = False  # an event waits that no session was begun for
         self._hurry = False  # this session was begun for an event
-        self._attempted_ms = -_URGENT_AFTER_MS
-        self._hold_ms = 0  # not before this uptime, for other reasons than the links'
-        self._next_ms = 0  # when, by the policy, there is something to do
+        self.attempted_ms = -_URGENT_AFTER_MS
+        self.hold_ms = 0  # not before this uptime, for other reasons than the links'
+        self.next_ms = 0  # when, by the policy, there is something to do
 
     # Something was queued, so the policy is asked again. An event does not wait for a back-off, but for airtime.
     def queued(self, priority):
-        self._next_ms = 0
+        self.next_ms = 0
         self._urgent = self._urgent or priority == EVENT
 
     # No session for up to so long, so that devices that wait for the same do not come together.
     def spread(self, most_ms):
-        self._hold_ms = max(self._hold_ms, self._node.clock.uptime_ms() + self._random(most_ms))
+        self.hold_ms = max(self.hold_ms, self._node.clock.uptime_ms() + self._random(most_ms))
 
     # whether run() has something to do now
     def due(self):
@@ -59,19 +58,10 @@ class Session:
     # how long until a session may begin, if there is something to send
     def wait_ms(self):
         node = self._node
-        begin_ms = max(self._hold_ms, self._next_ms)
+        begin_ms = max(self.hold_ms, self.next_ms)
         if self._urgent:
-            begin_ms = min(begin_ms, self._attempted_ms + _URGENT_AFTER_MS)
+            begin_ms = min(begin_ms, self.attempted_ms + _URGENT_AFTER_MS)
         return max(0, max(begin_ms, node.pause_until_ms) - node.clock.uptime_ms())
-
-    # for deep sleep
-    def state(self):
-        return [self._hold_ms, self._next_ms, self._attempted_ms, [backoff.state() for backoff in self.backoffs]]
-
-    def restore(self, state):
-        self._hold_ms, self._next_ms, self._attempted_ms, backoffs = state
-        for i, backoff in enumerate(backoffs[: len(self.backoffs)]):
-            self.backoffs[i].restore(backoff)
 
     # One session: a generator of pauses.
     def run(self):
@@ -79,7 +69,7 @@ class Session:
         self._hurry = self._urgent
         self._urgent = False
         if self._hurry:
-            self._attempted_ms = node.clock.uptime_ms()
+            self.attempted_ms = node.clock.uptime_ms()
         node.open_links()
         try:
             while True:
@@ -92,13 +82,13 @@ class Session:
             self._tried.clear()
             self._used = 0
             self._hurry = False
-            self._next_ms = node.clock.uptime_ms() + _LEAST_MS
+            self.next_ms = node.clock.uptime_ms() + _LEAST_MS
         for key in list(self._unacknowledged):
             if key not in node.outbox.keys():
                 del self._unacknowledged[key]
         wait_ms = self._choose()[2]
         wait_ms = _NO_LINK_MS if wait_ms is None else max(_LEAST_MS, wait_ms)
-        self._next_ms = node.clock.uptime_ms() + wait_ms + self._random(_LEAST_MS + wait_ms // 8)
+        self.next_ms = node.clock.uptime_ms() + wait_ms + self._random(_LEAST_MS + wait_ms // 8)
 
     # The frame to be sent next and its link, (key, index, 0), or when to ask again, (None, None, ms). only: this link.
     def _choose(self, only=None):
@@ -143,101 +133,103 @@ class Session:
     def _part(self, index, link, backoff):
         node = self._node
         sent = self.sent
-        keys = []
-        heard = done = False
+        heard = False
+        unheard = 1  # frames in a row without an answer
+        lost = policy.lost(self.backoffs)
         try:
-            up = yield from self._drive(link, "connect", _CONNECT_MS)
-            if up is not False:
-                heard, done = yield from self._burst(index, link, keys)
+            if (yield from self._drive(link, "connect", _CONNECT_MS)) is not False:
+                unheard = 0
+                if lost and not link.addressed:
+                    # one hello that names this device openly; everything else waits until it is answered
+                    node.log.note("lost", backoff.failures)
+                    data = once("sealband.report").hello(node)
+                    if data is not None:
+                        heard = yield from self._exchange(link, (None,), data)
+                    # also when it could not be sealed: then flash refuses, and each try wears it
+                    unheard = 0 if heard else 1
+                left = policy.BURST_MAX
+                while left > 0 and unheard < policy.UNHEARD_MAX:
+                    keys = self._next(index, 1 if lost and not heard else link.burst, lost and not heard)
+                    if not keys:
+                        break
+                    left -= len(keys)
+                    if (yield from self._exchange(link, keys, None)):
+                        heard = True
+                        unheard = 0
+                    else:
+                        unheard += 1
             yield from self._drive(link, "disconnect", _MOST_MS)
+            if heard and lost:
+                node.log.note("found")
+        except Exception:
+            heard = False
+            unheard = 1
+            raise
         finally:
             for key in node.outbox.keys():
-                if key in keys:
-                    done = False
-            backoff.ended(node.clock.uptime_ms(), self.sent > sent, heard, done)
+                if self._tried.get(key, 0) >> index & 1:
+                    unheard = 1  # it is to be tried again
+            backoff.ended(node.clock.uptime_ms(), self.sent > sent, heard, not unheard)
 
-    # What this link is to carry; `keys` is filled with what was given to it. Whether the server was heard, and whether
-    # none of the last frames went unanswered.
-    def _burst(self, index, link, keys):
-        node = self._node
-        heard = False
-        unheard = 0
-        quiet = policy.lost(self.backoffs)  # the server has lost us
-        if quiet and not link.addressed:
-            # one hello that names this device openly; everything else waits until it is answered
-            node.log.note("lost", self.backoffs[index].failures)
-            data = self._hello()
-            if data is not None:
-                heard = yield from self._exchange(link, (None,), data)
-            # also when it could not be sealed: then flash refuses, and each try wears it
-            unheard = 0 if heard else 1
-        while len(keys) < policy.BURST_MAX and unheard < policy.UNHEARD_MAX:
-            burst = []
-            while len(burst) < (1 if quiet and not heard else link.burst):
-                key = self._choose(index)[0]
-                if key is None or (quiet and not heard and not link.addressed and key[0] != EVENT):
-                    break
-                self._tried[key] = self._tried.get(key, 0) | 1 << index
-                burst.append(key)
-            if not burst:
+    # The frames that are given to a link next, so many at most. lost: the server has lost us.
+    def _next(self, index, most, lost):
+        keys = []
+        while len(keys) < most:
+            key = self._choose(index)[0]
+            if key is None or (lost and key[0] != EVENT and not self._node.app.links[index].addressed):
                 break
-            keys += burst
-            answered = yield from self._exchange(link, burst)
-            heard = heard or answered
-            unheard = 0 if answered else unheard + 1
-        if heard and quiet:
-            node.log.note("found")
-        return heard, not unheard
+            self._tried[key] = self._tried.get(key, 0) | 1 << index
+            keys.append(key)
+        return keys
 
-    def _hello(self):
+    # Send these frames (None: this data) and listen: whether the server was heard.
+    def _exchange(self, link, keys, data):
         node = self._node
-        plaintext = node.status(node.frame_max() - frame.HELLO_OVERHEAD)
-        try:
-            return seal.hello(node.chain, plaintext)[1]
-        except (ChainStopped, StoreError):
-            return None
-
-    # Send these frames and listen: whether the server was heard. A frame that it has answered, but not acknowledged,
-    # again and again, is one that it cannot take: it is dropped, lest it blocks the others.
-    def _exchange(self, link, keys, data=None):
-        node = self._node
-        outbox = node.outbox
-        gone = []
+        sent = self.sent
         for key in keys:
             if key is not None:
-                if key not in outbox.keys():
+                if key not in node.outbox.keys():
                     continue  # acknowledged meanwhile, by another way
-                data = outbox.read(key)
+                data = node.outbox.read(key)
                 if data is None:
-                    outbox.drop(key)  # flash lost it
+                    node.outbox.drop(key)  # flash lost it
                     continue
-            sent = yield from self._drive(link, "send", _MOST_MS, data)
-            if sent is not True:
+            if (yield from self._drive(link, "send", _MOST_MS, data)) is not True:
                 break
             self.sent += 1
-            gone.append(key)
             if key is not None:
                 node.log.note("sent", *key)
+        data = None
         heard = False
-        for _ in range(_LISTENS_MAX if gone else 0):
+        for _ in range(_LISTENS_MAX if self.sent > sent else 0):
             downlinks = yield from self._drive(link, "listen", _MOST_MS)
             if type(downlinks) is not list or not downlinks:
                 break
             for downlink in downlinks[:_DOWNLINKS_MAX]:
                 if isinstance(downlink, (bytes, bytearray)) and self._receive(downlink, link):
                     heard = True
-            if not [key for key in gone if key in outbox.keys()]:
+            if not self._left(keys):
                 break
-        if gone and not heard:
+        if heard:
+            self._count(self._left(keys[: self.sent - sent]))
+        elif self.sent > sent:
             node.ask(link, "silent")
-        for key in gone if heard else ():
-            if key in outbox.keys():
-                count = self._unacknowledged.get(key, 0) + 1
-                self._unacknowledged[key] = count
-                if count >= _REFUSALS_MAX:
-                    outbox.drop(key)
-                    node.log.note("dropped", outbox.drops)
         return heard
+
+    # those of these frames that are not acknowledged
+    def _left(self, keys):
+        return [key for key in self._node.outbox.keys() if key in keys]
+
+    # A frame that the server has answered, but not acknowledged, again and again, is one that it cannot take: it is
+    # dropped, lest it blocks the others.
+    def _count(self, keys):
+        node = self._node
+        for key in keys:
+            count = self._unacknowledged.get(key, 0) + 1
+            self._unacknowledged[key] = count
+            if count >= _REFUSALS_MAX:
+                node.outbox.drop(key)
+                node.log.note("dropped", node.outbox.drops)
 
     # What one of a link's generators returns, False when it raised or took too long. An event does not wait until
     # another link is up.

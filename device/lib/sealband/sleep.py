@@ -1,6 +1,7 @@
 # Deep sleep: what a node sets aside in RTC memory, and how it goes on from there. Loaded only where it is used.
 from micropython import const
 
+from sealband.batch import Series
 from sealband.crypto import cbor
 from sealband.outbox import ENTRY_LEN
 
@@ -9,6 +10,7 @@ _NODE_MAX = const(1650)  # leaves room for the chain's section, the ledger's and
 _DATED_MAX = const(128)  # frames whose time of queueing is kept
 _SLEEP_MIN_MS = const(2000)  # a restart costs about as much
 _ITEMS_MAX = const(8192)
+_NONE = const(-0x80000000)  # as in batch.py
 
 
 # Work, then sleep deeply; `machine` restarts the board, so this returns only where it does not.
@@ -43,16 +45,62 @@ def _state(node):
         [
             _VERSION,
             node.clock.state(),
-            node.sampler.state(),
-            node.session.state(),
+            sampled(node.sampler),
+            tried(node.session),
             _minutes(node.outbox.index),
-            node.batch.state(),
+            gathered(node.batch),
             [node.refused, node.faults, node.batch.lost],
             node.send_at,
             node.status_at,
             [node.restart_s, node.sampler.answered, bool(node.trial and node.trial.acknowledged)],
         ]
     )
+
+
+def sampled(sampler):
+    return [sampler.errors, [every.last for every in sampler.sensors]]
+
+
+def resample(sampler, state):
+    sampler.errors, lasts = state
+    if len(lasts) == len(sampler.sensors):
+        for i, every in enumerate(sampler.sensors):
+            every.last = lasts[i]
+
+
+def tried(session):
+    backoffs = [[one.failures, one.tries, one.not_before_ms] for one in session.backoffs]
+    return [session.hold_ms, session.next_ms, session.attempted_ms, backoffs]
+
+
+def retry(session, state):
+    session.hold_ms, session.next_ms, session.attempted_ms, backoffs = state
+    if len(backoffs) == len(session.backoffs):
+        for i, one in enumerate(session.backoffs):
+            one.failures, one.tries, one.not_before_ms = backoffs[i]
+
+
+def gathered(batch):
+    state = []
+    for series in batch.series:
+        items = series.item(len(series.values))
+        items[1] = series.dt
+        items.insert(2, series.t)
+        state.append(items)
+    return state
+
+
+def regather(batch, state):
+    for items in state:
+        series = Series(items[0], items[1], items[2], items[3])
+        last = items[3]
+        for difference in items[4:]:
+            if difference is None:
+                series.values.append(_NONE)
+            else:
+                last += difference
+                series.values.append(last)
+        batch.series.append(series)
 
 
 # When the newest frames in the outbox were queued.
@@ -75,10 +123,10 @@ def resume(node, data):
     _, clock, sampler, session, minutes, batch, counts, node.send_at, node.status_at, update = state
     node.clock.restore(clock)
     node.sampler.start(node.clock.now())
-    node.sampler.restore(sampler)
-    node.session.restore(session)
+    resample(node.sampler, sampler)
+    retry(node.session, session)
     _date(node.outbox.index, minutes)
-    node.batch.restore(batch)
+    regather(node.batch, batch)
     node.refused, node.faults, node.batch.lost = counts
     node.restart_s, node.sampler.answered, acknowledged = update
     if node.trial:

@@ -74,7 +74,7 @@ class Backoff:
         self._random = random
         self.failures = 0  # sessions in a row in which something went out and nothing was heard
         self.tries = 0  # sessions in a row that left something to try again
-        self._not_before_ms = 0
+        self.not_before_ms = 0
 
     @property
     def lost(self):
@@ -90,18 +90,12 @@ class Backoff:
         self.tries = 0 if done else self.tries + 1
         if not done:
             pause_ms = min(_LONGEST_MS, _FIRST_MS << min(self.tries - 1, 16))
-            self._not_before_ms = now_ms + pause_ms // 2 + self._random(pause_ms)
+            self.not_before_ms = now_ms + pause_ms // 2 + self._random(pause_ms)
 
     # No session for so long, and up to `spread_ms` longer, so that devices that wait for the same do not come together.
     def hold(self, now_ms, wait_ms, spread_ms):
-        self._not_before_ms = max(self._not_before_ms, now_ms + wait_ms + self._random(spread_ms))
+        self.not_before_ms = max(self.not_before_ms, now_ms + wait_ms + self._random(spread_ms))
 
     # how long until the next session
     def wait_ms(self, now_ms):
-        return max(0, self._not_before_ms - now_ms)
-
-    def state(self):
-        return [self.failures, self.tries, self._not_before_ms]
-
-    def restore(self, state):
-        self.failures, self.tries, self._not_before_ms = state
+        return max(0, self.not_before_ms - now_ms)
