@@ -27,6 +27,7 @@ from host_tools.broker.guarded import GuardedBroker
 from host_tools.broker.sharing import IN_FLIGHT_MAX, SharingBroker
 
 START_S = 10.0
+RULES_START_S = 60.0  # mosquitto takes 9 s to read the rules of 20,000 devices
 STOP_S = 10.0
 INSTALL = "install it (apt install mosquitto; brew install mosquitto), or use the embedded broker"
 
@@ -197,7 +198,10 @@ class MosquittoBroker:
                 [program, "-c", str(settings)], stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         try:
-            _wait_until(lambda: _answers(self.host, self.port) or process.poll() is not None)
+            _wait_until(
+                lambda: _answers(self.host, self.port) or process.poll() is not None,
+                RULES_START_S if self._folder else START_S,
+            )
             if process.poll() is not None:
                 said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
                 raise BrokerError(f"mosquitto ended with status {process.returncode} and said: {said[-1]}")
@@ -282,9 +286,9 @@ def _answers(host: str, port: int) -> bool:
     return True
 
 
-def _wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_S
+def _wait_until(true: Callable[[], bool], limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
     while not true():
         if time.monotonic() > deadline:
-            raise BrokerError(f"the broker does not answer within {START_S:.0f} s")
+            raise BrokerError(f"the broker does not answer within {limit_s:.0f} s")
         time.sleep(0.02)

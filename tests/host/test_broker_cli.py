@@ -212,6 +212,18 @@ def test_options_are_kept_and_only_what_is_named_changes(desk: Desk):
     assert stat.S_IMODE((desk.home / folders.KEY).stat().st_mode) == 0o640
 
 
+def test_batch_whose_issuing_key_was_stolen_is_trusted_no_more(desk: Desk):
+    desk.batch()
+    desk.board()
+    first = desk.first()
+    assert desk("broker", *first, "--issuing-key", desk.key("issuing"))["issuers"] == 1
+    without = desk("broker", "config", desk.home, "--without-batch", desk.file.batch)
+    # mosquitto keeps an authority in memory that it has read once
+    assert (without["issuers"], without["restart"]) == (0, True)
+    assert (desk.home / folders.DEVICES_CA).read_bytes().count(b"BEGIN CERTIFICATE") == 1
+    assert desk("broker", "config", desk.home, "--without-batch", "")["issuers"] == 1
+
+
 def test_it_says_what_is_missing_and_what_to_do(desk: Desk, tmp_path: Path):
     said = desk("broker", "config", tmp_path / "new", "--host-name", "x", status=1)
     assert "--root is missing" in said["error"] and said["remedy"]
