@@ -82,7 +82,7 @@ class SimModem:
         if type not in TYPES:
             raise ModemError(f"there is no modem {type!r}", f"choose one of {', '.join(TYPES)}")
         if pin and not re.fullmatch(r"\d{4,8}", pin):
-            raise ModemError("a PIN has four to eight digits")
+            raise ModemError("a PIN has four to eight digits", "give it another one")
         self.conditions = Conditions(**conditions)
         self.sim = Sim(pin, puk)
         self.power: Power = "off"
@@ -361,7 +361,7 @@ class SimModem:
     def _answer(self, text: str) -> None:
         lines: list[str] = []
         try:
-            if len(text) >= LINE_MAX:
+            if len(text) + 2 > LINE_MAX:
                 raise CommandError
             for one in split_commands(text):
                 lines += self._commands.run(one)

@@ -13,7 +13,8 @@ GATEWAY = "10.64.64.1"  # stands for the host's 127.0.0.1, and is the name serve
 ADDRESS = "10.64.64.2"
 ESCAPE_S = 1.0  # guard time around +++ (V.250's S12), virtual seconds
 RESTART_REAL_S = 0.3  # PPP's and TCP's timers are virtual, but the host's scheduler is no part of the network
-GOODBYE_S = 1.0
+GOODBYE_S = 1.0  # what the host has to agree to the end of PPP
+GOODBYE_REAL_S = 0.2
 HANG_UP_S = 0.2
 
 
@@ -114,7 +115,7 @@ class Call:
             return
         self._gateway.close()
         self._ppp.close(time.monotonic())
-        self._loop.at(time.monotonic() + GOODBYE_S, self.end)
+        self._loop.at(time.monotonic() + max(GOODBYE_REAL_S, self._clock.real_delay(GOODBYE_S)), self.end)
 
     def end(self) -> None:
         """It is over."""

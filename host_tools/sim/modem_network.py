@@ -164,7 +164,7 @@ class Registration:
             self._registered = False
             self._searching_since = now
             return SEARCHING
-        if now - self._searching_since < self._conditions.attach_delay_s:
+        if not self._registered and now - self._searching_since < self._conditions.attach_delay_s:
             return SEARCHING
         if self._conditions.denied:
             return DENIED
