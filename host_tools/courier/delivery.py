@@ -23,6 +23,7 @@ from sealwire.messages import SYNC_BITMAP_LEN
 CONNECT_S = 10.0
 TAKEN_S = 10.0  # for the broker to take a frame
 ANSWER_S = 10.0  # for the server to answer a group
+QUIET_S = 1.0  # … and after an answer to a part of it, which the server took by itself
 KEEPALIVE_S = 30
 
 
@@ -140,7 +141,6 @@ class Delivery:
                     self._publish(one)
                     delivered += 1
                     progress(delivered, total)
-                # the last one is what the answer to all of them names, as a rule
                 unanswered += not self._answered(group)
         self._drain()
         return Delivered(delivered, self._kept, unanswered)
@@ -156,17 +156,18 @@ class Delivery:
         self._store.delivered(carried)
 
     def _answered(self, group: list[Carried]) -> bool:
-        """Keep what comes until the last of the group is answered."""
-        last = topics.digest(group[-1].frame)
-        until = time.monotonic() + self._answer_s
+        """Keep what comes until the group is answered: as a rule its last frame, when the server took all at once."""
+        names = [topics.digest(one.frame) for one in group]
+        until, begun = time.monotonic() + self._answer_s, False
         while (left_s := until - time.monotonic()) > 0:
             try:
-                payload = self._answers.get(timeout=left_s)
+                name = self._keep(self._answers.get(timeout=min(left_s, QUIET_S) if begun else left_s))
             except queue.Empty:
-                return False
-            if self._keep(payload) == last:
+                break
+            if name == names[-1]:
                 return True
-        return False
+            begun = begun or name in names
+        return begun
 
     def _drain(self) -> None:
         while not self._answers.empty():

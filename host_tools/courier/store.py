@@ -157,8 +157,10 @@ class CourierStore:
     def _at(self, eui: str, box: str) -> Path:
         if not _EUI.fullmatch(eui):
             raise CourierError(f"{eui!r} is no EUI", "an EUI is 16 lower-case hex digits")
-        path = self._folder / eui / box
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._folder / eui
+        path.mkdir(mode=0o700, exist_ok=True)  # with its parents it would have other permissions
+        path = path / box
+        path.mkdir(mode=0o700, exist_ok=True)
         return path
 
     def _files(self, eui: str, box: str) -> list[Path]:

@@ -1,4 +1,3 @@
-# ruff: noqa: E402
 # A whole node with a courier's ear, on MicroPython: board.py PORT EUI CK[0] [ms a stranger has]. For the host's tests.
 import asyncio
 import sys
