@@ -232,10 +232,14 @@ class Site:
             self._issuer.public_key,
             self._signer,
             days=DAYS,
-            device_days=DAYS,
+            device_days=DAYS // 2,
             out=path,
             actor="site",
         )
+        self._secured.renew()
+        # an authority that is new is taken over by a start only
+        self._secured.stop()
+        self._secured.start()
         return TicketFile.from_bytes(path.read_bytes())
 
     def board(self, name: str, mac: bytes, wearer: Wearer, **settings: Any) -> VirtualBoard:
