@@ -3,7 +3,7 @@
 Reads the folder that `sealband broker config` writes, and keeps to it: two listeners with an authority each, revocation
 lists, rules by subject, longest packet, most connections. amqtt decides by the client id before anybody is known, so
 the id is replaced by the subject before it sees it. Stricter than mosquitto where that costs nothing: who has no rule
-is refused at once, `$share` is for those that may read all of its filter, and `reload` ends sessions that are over.
+is refused at once, nobody takes a shared message that they may not have, and `reload` ends sessions that are over.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from cryptography import x509
 from host_tools.broker import folder as folders
 from host_tools.broker import rules, trust
 from host_tools.broker.folder import Settings
-from host_tools.broker.sharing import SharingBroker, split_share
+from host_tools.broker.sharing import SharingBroker
 
 SUBSCRIPTIONS_MAX = 16  # of one client
 CONNECT_S = 10.0  # for its first packet
@@ -121,11 +121,11 @@ class GuardedBroker(SharingBroker):
             await _refuse(handler, session, reader, writer)
             raise MQTTError("not authorised")
         session.client_id = session.username = user
-        if session.clean_session:
+        before = self._sessions[user][0] if user in self._sessions else None
+        if before is not None and (session.clean_session or before.clean_session):
             await self._delete_session(user)
-        elif user in self._sessions:
+        elif before is not None:
             # what it subscribed to stays; everything else is of this connection
-            before, _ = self._sessions[user]
             for name in ("will_flag", "will_message", "will_topic", "will_qos", "keep_alive", "ssl_object"):
                 setattr(before, name, getattr(session, name))
             before.parent = 1
@@ -144,9 +144,7 @@ class GuardedBroker(SharingBroker):
         if action is Action.RECEIVE:
             return self._rules.may_receive(session.username, topic)
         held = sum(any(one is session for one, _ in each) for each in self._subscriptions.values())
-        share, topic_filter = split_share(topic)
-        client = self._rules.clients.get(session.username)
-        return held < SUBSCRIPTIONS_MAX and (share is None or (client is not None and topic_filter in client.receive))
+        return held < SUBSCRIPTIONS_MAX
 
     def _may_receive(self, session: Any, topic: str) -> bool:
         return self._rules.may_receive(session.username, topic)

@@ -16,6 +16,7 @@ import pytest
 from cryptography.x509.oid import NameOID
 
 from host_tools.broker import rules
+from host_tools.broker.guarded import SUBSCRIPTIONS_MAX
 from host_tools.broker.mosquitto import Limits
 from host_tools.gateway.broker import EmbeddedBroker, MosquittoBroker
 from host_tools.gateway.envelope import ENVELOPE_MAX
@@ -303,6 +304,14 @@ def test_too_many_devices_leave_the_services_door_open(kind: type[Broker], tmp_p
         ingest = site.client(worker, door="services")
         stack.callback(ingest.close)
         assert ingest.subscribe("sb/v1/d/+/up")
+
+
+def test_client_of_the_embedded_broker_has_so_many_subscriptions_and_no_more(
+    site: BrokerSite, broker: Broker, join: Join
+):
+    if isinstance(broker, EmbeddedBroker):  # mosquitto knows no such limit: its memory has one
+        device = join(site.device(A))
+        assert [device.subscribe(f"{DOWN}/{n}") for n in range(SUBSCRIPTIONS_MAX + 1)] == [True] * 16 + [False]
 
 
 # who was let in once; last, for it changes what the site allows
