@@ -75,6 +75,32 @@ def computed_examples() -> dict[str, bytes]:
         "sync.nonce": down_nonce,
         "sync.frame": down,
         "hello.header": b"\xf3" + EUI + bytes([0, 0, 0, 3, 0, 9]),
+        **courier_examples(expand(ck0, enrolment.CLAIM_LABEL, enrolment.CLAIM_LEN)),
+    }
+
+
+def courier_examples(claim: bytes) -> dict[str, bytes]:
+    """A visit to the example's device: nonces 00…0f and 10…1f, random part of the name a0…a3, a status asked for."""
+
+    def mac(key: bytes, data: bytes) -> bytes:
+        return hmac.digest(key, data, "sha256")
+
+    base = mac(b"sealband/1 courier", claim)
+    nonces, r = bytes(range(32)), bytes(range(0xA0, 0xA4))
+    block = HKDF(hashes.SHA256(), 90, nonces, b"sealband/1 courier keys" + EUI).derive(base)
+    kc, kd, ic, id_, ka = block[:16], block[16:32], block[32:45], block[45:58], block[58:]
+    return {
+        "courier.base": base,
+        "courier.pseudonym": r + mac(expand(base, b"sealband/1 courier name", 32), r)[:6],
+        "courier.kc": kc,
+        "courier.kd": kd,
+        "courier.ic": ic,
+        "courier.id": id_,
+        "courier.ka": ka,
+        "courier.proof_c": mac(ka, b"courier")[:16],
+        "courier.proof_d": mac(ka, b"device")[:16],
+        "courier.request": AESCCM(kc, 8).encrypt(ic, b"\x01", b""),
+        "courier.reply": AESCCM(kd, 8).encrypt(id_, b"\x01" + sequence(2, 42, {}), b""),
     }
 
 
