@@ -14,6 +14,7 @@ from host_tools.cli.connection import database_option, key_file_option, open_reg
 from host_tools.cli.guard import Entered, admit
 from host_tools.cli.output import json_option, print_json, print_json_line, print_table, remark
 from host_tools.cli.stop import stoppable
+from provisioning import eui
 from provisioning.registry.vault import Vault, VaultError
 
 if TYPE_CHECKING:
@@ -136,6 +137,45 @@ def status(database: str, key_file: Path, as_json: bool) -> None:
     print_table(("reason", "count"), refusals().items(), title="Refused")
 
 
+@group.command()
+@click.option("--device", "devices", multiple=True, metavar="EUI", help="Only this device; may be repeated.")
+@click.option(
+    "--last", type=click.IntRange(1, 10_000), default=20, show_default=True, help="So many frames, the newest."
+)
+@database_option
+@key_file_option
+@json_option
+def receptions(devices: tuple[str, ...], last: int, database: str, key_file: Path, as_json: bool) -> None:
+    """By which gateways frames were heard, and how well; * is the one that was asked to answer."""
+    wanted = [eui.parse(device) for device in devices]
+    enter_store(database, key_file, "device.list")
+    from host_tools.ingest.export import timestamp
+    from host_tools.ingest.receptions import newest
+
+    frames = newest(wanted, last)
+    if as_json:
+        print_json({"frames": frames})
+        return
+    print_table(
+        ("device", "epoch", "frame", "heard_at", "gateway", "rssi", "snr", "MHz", "data rate"),
+        [
+            (
+                frame["device"],
+                frame["epoch"],
+                frame["ctr"],
+                timestamp(one["received_at"]),
+                one["gateway"] + "*" * one["answered"],
+                f"{one['rssi']:g}",
+                f"{one['snr']:g}",
+                f"{one['frequency_hz'] / 1e6:g}",
+                one["data_rate"],
+            )
+            for frame in frames
+            for one in frame["receptions"]
+        ],
+    )
+
+
 @contextmanager
 def _told(vault: Vault) -> Iterator[None]:
     """Beginning and end of a worker in the audit trail; one that somebody damaged must not cost anybody's readings."""
@@ -175,6 +215,7 @@ def _summary(done: "Statistics", as_json: bool) -> None:
         "commands_too_long": done.too_long,
         "answers_late": done.late,
         "answers_unsent": done.unsent,
+        "receptions_left_out": done.receptions_left_out,
         "refused": dict(done.refused),
     }
     if as_json:

@@ -5,7 +5,7 @@ gateway, or be one. Nothing of this is a wearer's: it is about radio.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,19 @@ from host_tools.ingest.store import FRAMES_A_STATEMENT, Number
 # Of one frame. Gateways that hear one transmission are few; what is beyond is somebody who replays it, or a gateway
 # that lies, and must not grow the table.
 RECEPTIONS_MAX = 16
+
+_COLUMNS = (
+    "frame_id",
+    "gateway",
+    "received_at_ms",
+    "rssi",
+    "snr",
+    "frequency_hz",
+    "data_rate",
+    "region",
+    "context",
+    "answered",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,8 @@ def insert(heard: Iterable[Heard]) -> int:
     """Store receptions of frames that are stored; how many were left out because their frame has enough of them."""
     waiting = list({(one.number, one.uplink.gateway, one.received_at_ms): one for one in heard}.values())
     room = _room({one.number for one in waiting})
-    rows, left_out = [], 0
+    rows: list[tuple[Any, ...]] = []
+    left_out = 0
     # the first of each frame, also where one gateway tells of the same frame again and again
     for one in sorted(waiting, key=lambda one: (one.number, one.received_at_ms)):
         if one.number not in room:
@@ -44,21 +58,24 @@ def insert(heard: Iterable[Heard]) -> int:
             left_out += 1
             continue
         room[one.number] = frame, free - 1
-        rows.append(
-            Reception(
-                frame_id=frame,
-                gateway=one.uplink.gateway,
-                received_at_ms=one.received_at_ms,
-                rssi=one.uplink.rssi,
-                snr=one.uplink.snr,
-                frequency_hz=one.uplink.frequency_hz,
-                data_rate=one.uplink.data_rate,
-                region=one.uplink.region,
-                context=one.uplink.context,
-            )
-        )
-    Reception.objects.bulk_create(rows, ignore_conflicts=True)
+        told = one.uplink
+        values = told.rssi, told.snr, told.frequency_hz, told.data_rate, told.region, told.context, False
+        rows.append((frame, told.gateway, one.received_at_ms, *values))
+    _store(rows)
     return left_out
+
+
+def _store(rows: Sequence[tuple[Any, ...]]) -> None:
+    # one for every frame: written out, it costs a fifth of what objects do
+    place = f"({', '.join(['%s'] * len(_COLUMNS))})"
+    with connection.cursor() as cursor:
+        for start in range(0, len(rows), FRAMES_A_STATEMENT):
+            part = rows[start : start + FRAMES_A_STATEMENT]
+            cursor.execute(
+                f"INSERT INTO {Reception._meta.db_table} ({', '.join(_COLUMNS)})"  # noqa: S608 no input in it
+                f" VALUES {', '.join([place] * len(part))} ON CONFLICT DO NOTHING",
+                [value for row in part for value in row],
+            )
 
 
 def _room(numbers: set[Number]) -> dict[Number, tuple[int, int]]:

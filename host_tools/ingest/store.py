@@ -148,7 +148,8 @@ def stored_counters(device: int, epoch: int, at_most: int = CTR_MAX) -> list[int
 def last_answers(devices: Iterable[int]) -> dict[int, tuple[int, str]]:
     """When each device was last answered or an answer was promised it, Unix milliseconds, and over which link."""
     times: dict[int, tuple[int, str]] = defaultdict(lambda: (0, ""))
-    rows = Contact.objects.filter(device_id__in=set(devices))
+    # two workers to which the same frame is replayed must not both answer it
+    rows = Contact.objects.select_for_update().filter(device_id__in=set(devices)).order_by("pk")
     times.update((device, (at, link)) for device, at, link in rows.values_list("pk", "promised_at_ms", "promised_link"))
     return times
 

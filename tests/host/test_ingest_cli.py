@@ -16,7 +16,18 @@ from pathlib import Path
 import pytest
 
 from host_tools import cli
-from tests.support.fleet import MASTER_KEY, AuditEvent, Fleet, message, process, telemetry, uplink
+from tests.support.fleet import (
+    GATEWAY,
+    MASTER_KEY,
+    NOW,
+    OTHER_GATEWAY,
+    AuditEvent,
+    Fleet,
+    message,
+    process,
+    telemetry,
+    uplink,
+)
 from tests.support.mqtt_peer import MqttPeer
 from tests.support.operators import log_in
 
@@ -68,6 +79,23 @@ def test_machines_see_json(wearable, capsys: pytest.CaptureFixture[str]):
         (wearable.eui.hex(), 73, "beat/min"),
         (wearable.eui.hex(), 71, "beat/min"),
     ]
+
+
+def test_receptions_are_shown_by_gateway(wearable, fleet, capsys: pytest.CaptureFixture[str]):
+    frame = wearable.seal(telemetry(70))
+    process(fleet.intake(), uplink(frame, snr=2.5), uplink(frame, OTHER_GATEWAY, at=NOW + 0.1, snr=9.0))
+    status, out, _ = call(capsys, "ingest", "receptions", "--json", "--device", wearable.eui.hex(), "--last", "1")
+    assert status == 0
+    (shown,) = json.loads(out)["frames"]
+    assert shown["device"] == wearable.eui.hex()
+    assert [(one["gateway"], one["snr"], one["answered"]) for one in shown["receptions"]] == [
+        (GATEWAY, 2.5, False),
+        (OTHER_GATEWAY, 9.0, True),
+    ]
+    status, out, _ = call(capsys, "ingest", "receptions")
+    assert status == 0
+    assert f"{OTHER_GATEWAY}*" in out
+    assert call(capsys, "ingest", "receptions", "--device", "zz")[0] == 1
 
 
 def test_export_writes_a_file_beside_and_renames_it(wearable, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
