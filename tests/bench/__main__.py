@@ -15,6 +15,7 @@ BENCHES = (
     "overhead",
     "crypto",
     "airbytes",
+    "energy",
     "heap",
     "ingest",
     "journal_import",
