@@ -6,3 +6,6 @@ include("$(PORT_DIR)/boards/manifest.py")
 require("lora")
 require("lora-sync")
 require("lora-sx126x")
+# what couriers' visits stand on (sealband.links.ble), of the same library: aioble, as far as a peripheral needs it
+require("aioble-peripheral")
+require("aioble-server")

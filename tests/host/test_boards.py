@@ -184,7 +184,8 @@ def test_manifest_freezes_the_driver_of_the_radio(name: str) -> None:
     required: list[str] = []
     included: list[str] = []
     exec(board.manifest().read_text(), {"require": required.append, "include": included.append})
-    assert required == (["lora", "lora-sync", DRIVERS[board.radio.chip[:5]]] if board.radio else [])
+    radio = ["lora", "lora-sync", DRIVERS[board.radio.chip[:5]]] if board.radio else []
+    assert required == [*radio, "aioble-peripheral", "aioble-server"]
     assert included == ["$(PORT_DIR)/boards/manifest.py"]
 
 
