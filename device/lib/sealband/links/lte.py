@@ -31,7 +31,7 @@ def _drop(name):
 
 
 class LteBearer:
-    name = "LTE"
+    name = "lte"
     ppp = None
     signal_dbm = None
     told = None  # (the network's time, ticks_ms of it)
