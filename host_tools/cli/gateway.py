@@ -1,5 +1,6 @@
 """`sealband gateway`: serve LoRa gateways."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from host_tools.gateway.bridge import PORT, Bridge
 from host_tools.gateway.chirpstack_link import ChirpStackOptions
 from host_tools.gateway.envelope import REGIONS
 from host_tools.gateway.gateways import Network
+from host_tools.gateway.ledgerfile import KeptLedger
 
 _File = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -72,6 +74,12 @@ def group() -> None:
     multiple=True,
     help="Take only this gateway, and only from this address or network where one is given. Can be repeated.",
 )
+@click.option(
+    "--ledger",
+    "ledger_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keeps the gateways' duty cycle in this file over restarts.",
+)
 @click.option("--report", "report_s", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds.")
 @json_option
 def run(
@@ -86,6 +94,7 @@ def run(
     chirpstack_certificate: Path | None,
     region: str,
     gateways: tuple[tuple[str, Network | None], ...],
+    ledger_file: Path | None,
     report_s: float,
     as_json: bool,
 ) -> None:
@@ -117,6 +126,7 @@ def run(
         prepare=lambda client: _prepare(client, broker),
         region=region.upper(),
         chirpstack=other,
+        ledger=KeptLedger(ledger_file, time.time()) if ledger_file else None,
     )
     with stoppable() as stopping, bridge:
         if as_json:

@@ -67,6 +67,7 @@ class Bridge:
         prepare: called with the MQTT client before it connects, for passwords and TLS.
         region: whose rules the gateways stand under, unless a prefix of ChirpStack's names another.
         chirpstack: where ChirpStack's gateways are; None: nowhere.
+        ledger: of the gateways' duty cycle, `ledgerfile.KeptLedger` for one that outlives the bridge.
 
     Attributes:
         udp_port: where it serves, once started.
@@ -83,6 +84,7 @@ class Bridge:
         prepare: Callable[[mqtt.Client], None] | None = None,
         region: str = "EU868",
         chirpstack: ChirpStackOptions | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.udp_host = udp_host
         self.udp_port = udp_port
@@ -95,7 +97,7 @@ class Bridge:
         self._counts: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._transmit_results: Counter[str] = Counter()
-        self._ledger = Ledger()
+        self._ledger = ledger or Ledger()
         self._chirpstack_options = chirpstack
         self._chirpstack: ChirpStackLink | None = None
         if chirpstack is not None:

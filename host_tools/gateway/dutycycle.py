@@ -35,7 +35,7 @@ class TransmissionRefused(Exception):
         self.reason = reason
 
 
-REASONS = ("band", "power", "duty_cycle", "ledger_full")
+REASONS = ("band", "power", "duty_cycle", "ledger_full", "ledger_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,10 @@ class Ledger:
         entry = Entry(key, start, start + length_s)
         entries.append(entry)
         return entry
+
+    def restore(self, entry: Entry) -> None:
+        """Enter a transmission that was taken earlier, by a ledger that is no more."""
+        self._accounts.setdefault(entry.account, deque()).append(entry)
 
     def release(self, entry: Entry) -> None:
         """The gateway did not send it."""

@@ -5,13 +5,15 @@ the simulator's own formula, and slides an hour over it.
 """
 
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from host_tools.gateway import dutycycle
+from host_tools.gateway import dutycycle, ledgerfile
 from host_tools.gateway.dutycycle import BANDS, Ledger, TransmissionRefused, airtime_s, band_of
+from host_tools.gateway.ledgerfile import KeptLedger, LedgerError
 from host_tools.sim.airtime import RadioParams
 from host_tools.sim.airtime import airtime_s as simulated_airtime_s
 
@@ -176,3 +178,68 @@ def test_every_downlink_of_the_regions_lies_in_a_band() -> None:
                 down_khz, down_sf, bw = radio.downlink(region, khz, sf, 125)
                 band = band_of(region, round(down_khz * 1000), f"SF{down_sf}BW{bw}")
                 assert power_dbm <= band.power_dbm
+
+
+# over a restart
+
+
+def spend(ledger: Ledger, gateway: str = GATEWAY, start: float = 1000.0) -> int:
+    """How many frames of 2.466 s it still takes."""
+    for count in range(100):
+        try:
+            ledger.reserve(gateway, "EU868", 868_100_000, "SF12BW125", 51, 14, start)
+        except TransmissionRefused:
+            return count
+    return 100
+
+
+def test_a_bridge_that_is_started_again_goes_on_with_its_hour(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    first = KeptLedger(path, 1000.0)
+    for _ in range(10):
+        first.reserve(GATEWAY, "EU868", 868_100_000, "SF12BW125", 51, 14, 1000.0)
+    # killed: it is not closed
+    assert spend(KeptLedger(path, 1010.0), start=1010.0) == 4
+    assert spend(KeptLedger(path, 1010.0), start=1010.0) == 0
+    assert spend(KeptLedger(path, 5000.0), start=5000.0) == 14  # that hour is over
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_line_that_is_cut_short_costs_no_other(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "ledger"
+    ledger = KeptLedger(path, 1000.0)
+    for _ in range(3):
+        ledger.reserve(GATEWAY, "EU868", 868_100_000, "SF12BW125", 51, 14, 1000.0)
+    path.write_bytes(path.read_bytes()[:-cut])
+    assert spend(KeptLedger(path, 1000.0)) in (11, 12)
+
+
+def test_nonsense_in_the_file_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    path.write_bytes(b"\xff\n\n" + b"a b c d e f\n" + f"{GATEWAY} EU868 868100000 SF7BW125 1e9 nan\n".encode())
+    assert spend(KeptLedger(path, 1000.0)) == 14
+
+
+def test_a_disk_that_takes_nothing_stops_the_transmissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def write(self, _: str) -> None:
+            raise OSError(28, "No space left on device")
+
+        def close(self) -> None: ...
+
+    ledger = KeptLedger(tmp_path / "ledger", 1000.0)
+    monkeypatch.setattr(ledger, "_file", Full())
+    with pytest.raises(TransmissionRefused) as refusal:
+        ledger.reserve(GATEWAY, "EU868", 868_100_000, "SF12BW125", 51, 14, 1000.0)
+    assert refusal.value.reason == "ledger_file"
+    assert ledger.used_s(GATEWAY, 1000.0) == 0
+    with pytest.raises(LedgerError, match="No such file"):
+        KeptLedger(tmp_path / "nowhere" / "ledger", 1000.0)
+
+
+def test_the_file_does_not_grow_without_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledgerfile, "LINES_MAX", 20)
+    ledger = KeptLedger(tmp_path / "ledger", 0.0)
+    for number in range(200):
+        ledger.reserve(GATEWAY, "EU868", 868_100_000, "SF7BW125", 20, 14, 400.0 * number)
+    assert len((tmp_path / "ledger").read_text().splitlines()) <= 20
