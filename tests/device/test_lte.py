@@ -414,6 +414,18 @@ def test_pin_whose_answer_never_comes_is_tried_twice_at_most():
     assert tries == 2
 
 
+def test_pin_that_met_a_busy_sim_may_be_tried_once_more():
+    for line, most in (("+CME ERROR: 14", 2), ("+CME ERROR: 16", 1), ("+CME ERROR: 12", 1), ("ERROR", 1)):
+        store = Store()
+        tries = 0
+        for _ in range(4):
+            bearer, modem, clock = setup("BG95 refuses the PIN", store)
+            modem.steps[-1] = (modem.steps[-1][0], [line])
+            refused(bearer, clock)
+            tries += modem.commands.count('AT+CPIN="4321"')
+        assert tries == most, line
+
+
 def test_pin_is_not_tried_when_flash_does_not_take_the_mark():
     class Full(Store):
         def save_number(self, name, value):

@@ -16,6 +16,7 @@ _OFF_MS = const(1000)  # for a supply to be off
 _RATES = (115200, 9600)  # what modules are sold with
 _REFUSED = const(3)  # of the number in flash: how often the PIN was tried without knowing that it is right
 _PIN_TRIES = const(2)
+_WRONG = (-1, 12, 16)  # 9.2.2: ERROR without a number, PUK wanted, incorrect password; others, as "busy", say nothing
 
 
 def _pin(number, value=0):
@@ -101,7 +102,7 @@ def _unlock(modem, table, pin, store):
     try:
         yield from modem.ask('+CPIN="%s"' % pin, _PIN_MS)
     except LinkError as error:
-        if error.args[-1] is not None:
+        if error.args[-1] in _WRONG:
             store.save_number(names.PIN, mark | _REFUSED)
         raise
     return mark
