@@ -209,7 +209,7 @@ class LoRa(Link):
                 return False
             modem.prepare_send(frame)
             modem.start_send()
-            ended = yield from self.poll(modem.poll_send, airtime_ms, _LATE_MS)
+            ended = yield from self.poll(modem.poll_send, airtime_ms, _POLL_MS, _LATE_MS)
         except Exception:
             ended = None
         # True: still sending after its time; False: the chip was reset meanwhile, and sent perhaps a part
@@ -219,15 +219,15 @@ class LoRa(Link):
         self._ended = ended
         return True
 
-    # What the driver answers when it no longer answers True: asked first after so long, and then for so long.
-    def poll(self, ask, first_ms, more_ms):
+    # What the driver answers when it no longer answers True: asked first after so long, then with pauses, for so long.
+    def poll(self, ask, first_ms, pause_ms, more_ms):
         yield first_ms
         began = self._ticks_ms()
         while True:
             answer = ask()
             if answer is not True or time.ticks_diff(self._ticks_ms(), began) > more_ms:
                 return answer
-            yield _POLL_MS
+            yield pause_ms
 
     def listen(self):
         if self._ended is None:
@@ -253,7 +253,8 @@ class LoRa(Link):
                 modem.start_recv(window_ms)
                 # a packet whose header came in time may last as long as the longest
                 longest_ms = _PACKET_SYMBOLS * symbol_us // 1000
-                packet = yield from self.poll(modem.poll_recv, _POLL_MS, window_ms + longest_ms)
+                pause_ms = _POLL_MS + window_ms // 16
+                packet = yield from self.poll(modem.poll_recv, pause_ms, pause_ms, window_ms + longest_ms)
             modem.sleep()
         except Exception:
             self.fault()

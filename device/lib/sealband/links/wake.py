@@ -60,7 +60,7 @@ class Wake:
                 # the rest of the preamble lasts as long as the pause at most
                 window_ms = self._every_ms + _HEADER_SYMBOLS * symbol_us // 1000
                 modem.start_recv(window_ms)
-                packet = yield from link.poll(modem.poll_recv, 20, window_ms + 320 * symbol_us // 1000)
+                packet = yield from link.poll(modem.poll_recv, 20, 20, window_ms + 320 * symbol_us // 1000)
             modem.sleep()
         except Exception:
             link.fault()
