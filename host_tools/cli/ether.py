@@ -11,6 +11,7 @@ from host_tools.cli.stop import stoppable
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether import Ether
 from host_tools.sim.forwarder import Forwarder
+from host_tools.sim.rules import PLANS
 
 
 @click.command("ether")
@@ -32,6 +33,13 @@ from host_tools.sim.forwarder import Forwarder
     multiple=True,
     help="Also simulate this gateway, whose packet forwarder sends to this UDP address. Can be repeated.",
 )
+@click.option(
+    "--region",
+    type=click.Choice(sorted(PLANS)),
+    default="EU868",
+    show_default=True,
+    help="Whose rules every packet is held against, and what the gateways listen to.",
+)
 @json_option
 def group(
     port: int,
@@ -40,11 +48,12 @@ def group(
     seed: int,
     speed: float | None,
     gateways: tuple[tuple[str, tuple[str, int]], ...],
+    region: str,
     as_json: bool,
 ) -> None:
     """Serve the radio medium for virtual boards and gateways, until stopped."""
     clock = SimClock.from_environment() if speed is None else SimClock.start(speed)
-    ether = Ether(clock, seed=seed, loss=loss, delay_s=delay_s)
+    ether = Ether(clock, seed=seed, loss=loss, delay_s=delay_s, region=region)
     with stoppable() as stopping, ExitStack() as running:
         try:
             host, bound = ether.start(port)
@@ -53,7 +62,7 @@ def group(
         running.callback(ether.stop)
         for eui, server in gateways:
             try:
-                running.enter_context(Forwarder(eui, server, (host, bound), clock))
+                running.enter_context(Forwarder(eui, server, (host, bound), clock, region=region))
             except OSError as error:
                 what = f"gateway {eui} cannot send to {server[0]}:{server[1]}: {error.strerror or error}"
                 raise CommandFailed(what, "check the address") from error
@@ -76,3 +85,5 @@ def group(
             for name, sender in statistics["senders"].items()
         ),
     )
+    for violation in statistics["rules"]["violations"]:
+        remark(f"{violation['sender']} broke a rule of {region} ({violation['rule']}): {violation['detail']}")

@@ -3,6 +3,11 @@
 Expected values are those of the regulations and of LoRaWAN's tables.
 """
 
+import json
+import signal
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +18,7 @@ from host_tools.sim.ether import Ether, EtherClient
 from host_tools.sim.medium import Medium
 from host_tools.sim.rules import PLANS, VIOLATIONS_MAX, Rules
 from sealwire import radio
+from tests.support.micropython import ROOT
 
 HOUR = 3600.0
 
@@ -247,3 +253,19 @@ def test_ether_lists_what_broke_the_rules_in_its_statistics() -> None:
     assert rules["region"] == "EU868" and rules["broken"] == {"duty": 2}
     assert {v["sender"] for v in rules["violations"]} == {"loud"}
     assert rules["busiest_hour_s"]["loud"] == {"L": pytest.approx(2.465792), "M": pytest.approx(16 * 2.465792)}
+
+
+def test_command_tells_what_broke_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimClock.start(50)
+    for name, value in clock.to_environment().items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-c", "from host_tools.cli import main; main()", "sim", "ether", "--region", "AS923"]
+    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout
+        host, port = json.loads(process.stdout.readline())["address"]
+        with EtherClient((host, port), "slow", clock) as slow:
+            slow.transmit(bytes(51), RadioParams(923_200_000, 12, power_dbm=13))
+            clock.sleep(10)
+        process.send_signal(signal.SIGINT)
+        told = json.loads(process.stdout.readline())["rules"]
+    assert told["region"] == "AS923" and told["broken"] == {"rate": 1, "dwell": 1}
