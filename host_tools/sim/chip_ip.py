@@ -113,8 +113,7 @@ class ChipIp:
     def close(self) -> None:
         """Stop at once, without a word to the peer: the chip was reset, or the program has dropped it."""
         if self._loop is not None:
-            self._loop.call(self._end)
-            self._loop.stop()
+            self._loop.stop(self._end)
             self._loop = None
         self._ppp = None
         self._uart.take_back()

@@ -127,6 +127,7 @@ class IpGateway:
         self.send = _nowhere
         for flow in list(self._tcp.values()):
             flow.drop()
+        self._tcp.clear()
         for key in list(self._udp):
             self._end_udp(key)
 

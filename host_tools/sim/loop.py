@@ -41,14 +41,21 @@ class Loop:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread; what was asked before is done before."""
-        self.soon(self._stop)
+    def stop(self, last: Callable[[], None] | None = None) -> None:
+        """End the thread; what was asked before is done before.
+
+        Args:
+            last: is done in the thread, and nothing after it.
+        """
+
+        def end() -> None:
+            self._stopping = True
+            if last is not None:
+                last()
+
+        self.soon(end)
         if threading.current_thread() is not self._thread:
             self._thread.join()
-
-    def _stop(self) -> None:
-        self._stopping = True
 
     def soon(self, function: Callable[[], None]) -> None:
         """Have this done in the thread."""
@@ -64,6 +71,8 @@ class Loop:
         """
         if threading.current_thread() is self._thread:
             return function(*arguments)
+        if self._stopping:
+            raise TimeoutError("it has been stopped")
         future: Future[_Result] = Future()
 
         def do() -> None:
@@ -116,7 +125,7 @@ class Loop:
                 function = functions[place] if functions and events & event else None
                 if function is not None:
                     function()
-        while self._asked:
+        while self._asked and not self._stopping:
             self._asked.popleft()()
         while self._times and self._times[0][0] <= time.monotonic() and not self._stopping:
             heapq.heappop(self._times)[2]()

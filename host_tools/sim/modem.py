@@ -120,8 +120,7 @@ class SimModem:
         """Take it away. May be called again."""
         if not self._stopped:
             self._stopped = True
-            self._loop.call(self._close)
-            self._loop.stop()
+            self._loop.stop(self._close)
 
     # from other threads
 

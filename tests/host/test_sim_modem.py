@@ -345,7 +345,7 @@ def test_registration_is_reported_when_asked_to(start: Callable[..., Host], kind
     assert f'\r\n+CEREG: 1,"1A2B","01A2D001",{access}\r\n'.encode() in data
     host.modem.conditions.no_service = True
     host.wait_line("+CEREG: 2")
-    assert host.at("AT+CEREG?") == ["+CEREG: 2,2", "OK"]
+    assert host.at("AT+CEREG?")[-2:] == ["+CEREG: 2,2", "OK"]
 
 
 @BOTH
@@ -597,8 +597,7 @@ def test_terminated_ppp_ends_the_call(start: Callable[..., Host]) -> None:
     host = start().registered()
     host.at("ATD*99#")
     host.serial.write(encode(b"\xff\x03\xc0\x21\x05\x09\x00\x04"))
-    data = host.read(lambda data: b"\x7e" in data)
-    assert b"\x7d\x26\x7d\x29" in data  # Terminate-Ack with the same identifier
+    host.read(lambda data: b"\x7d\x26\x7d\x29" in data)  # Terminate-Ack with the same identifier
     host.modem.lose_carrier()
     host.wait_line("NO CARRIER")
 

@@ -58,7 +58,6 @@ class PPP:
 
         def connect(self, *, security=0, user=None, key=None):
             self._connect(security, user, key)
-            self._active = True
 
         def disconnect(self):
             _call(b"Kd")
@@ -77,10 +76,6 @@ class PPP:
                 raise ValueError("unknown config param")
             else:
                 return self._stream
-
-        def __del__(self):
-            if self._active:
-                _call(b"Kx")
 
     else:
         AUTH_NONE = const(0)

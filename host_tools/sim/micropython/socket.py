@@ -35,7 +35,7 @@ _EINVAL = const(22)
 _EAI_FAIL = const(-202)  # lwIP's netdb.h
 _SLACK_MS = const(250)
 _STEP_MS = const(100)  # how often a waiting socket looks whether it is still alive
-_LINE = const(64)
+_BROKEN = const(24)  # POLLERR, POLLHUP
 
 
 # The association or PPP session that holds, or 0.
@@ -160,8 +160,12 @@ class socket(io.IOBase):
             if not connected:
                 step_ms = min(step_ms, 2)
                 _sleep_us(step_ms * 1000)
-            elif self._poll.poll(step_ms):
-                return True
+            else:
+                found = self._poll.poll(step_ms)
+                if found:
+                    if found[0][1] & _BROKEN:
+                        self._alive()  # what broke it comes before what that looks like here
+                    return True
             if left_ms >= 0:
                 left_ms -= step_ms
                 if left_ms <= 0:
