@@ -1,14 +1,17 @@
 """The tree of a new board: the device's own code reads it, chooses its slot, and would take the next release."""
 
 import hashlib
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
 
 import cbor2
 import pytest
+from click.testing import CliRunner
 
 import boards
+from host_tools.cli.release import group as commands
 from host_tools.release import build, manifest, patch, trust
 from host_tools.release.bundle import CompileFailed
 from host_tools.release.flash import Cellular, FlashRefused, Provision, boot_record, flash_tree
@@ -382,3 +385,24 @@ def test_provisioned_row_of_the_wrong_shape_provisions_no_link(tmp_path: Path) -
 
 def test_record_has_the_length_that_the_device_reads() -> None:
     assert len(boot_record(1, bytes(32))) == struct.calcsize(">BIBBBBIII32sBI32sBIBI16s") + 8
+
+
+def test_command_writes_broker_and_access_point_down(release: Path, tmp_path: Path) -> None:
+    (tmp_path / "trust").write_bytes(TRUST)
+    (tmp_path / "ca").write_bytes(b"DER")
+    (tmp_path / "pin").write_text("1234\n")
+    (tmp_path / "password").write_text("secret\r\nmore")
+    out = tmp_path / "tree"
+    given = ["tree", str(release), "--board", "VIRTUAL", "--trust", str(tmp_path / "trust"), "--origin", "http://a"]
+    given += ["--device", str(ROOT / "device"), "--ca", str(tmp_path / "ca")]
+    modem = ["--apn", "iot.example", "--apn-user", "me", "--apn-password", str(tmp_path / "password")]
+    modem += ["--sim-pin", str(tmp_path / "pin")]
+    for broker, row in (("broker.example", ["broker.example", 8883]), ("10.0.0.2:1884", ["10.0.0.2", 1884])):
+        done = CliRunner().invoke(commands, [*given, *modem, "--broker", broker, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        table = cbor2.loads((out / "update" / "provision").read_bytes())
+        assert (table[6], table[7]) == (row, ["iot.example", "1234", "me", "secret"])
+        shutil.rmtree(out)
+    for wrong in (["--broker", "a:b"], ["--sim-pin", str(tmp_path / "pin")]):
+        assert CliRunner().invoke(commands, [*given, *wrong, "--out", str(out)]).exit_code == 2
+        assert not out.exists()

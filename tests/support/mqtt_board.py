@@ -1,6 +1,7 @@
 """The device's MQTT link on a long-lived MicroPython with real sockets. Not used by the product."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ EUI = "24a160fffe123456"
 
 SETUP = """
 import gc, sys, time
-from sealband.links import mqtt
 from sealband.links.base import LinkError
 
 class Bearer:
@@ -84,6 +84,7 @@ def drive(steps):
 
 def make(records, ntp=None):
     global link, bearer, clock
+    from sealband.links import mqtt
     bearer, clock = Bearer(), Clock()
     link = mqtt.Mqtt(None, bearer, ntp=ntp)
     link.open(Store(records), clock, None, lambda n: n // 2)
@@ -120,9 +121,21 @@ def _change(source: Path, changes: dict[str, str]) -> None:
 class MqttBoard:
     """A device with an identity, a TLS key and its certificate, on the other side of a pipe."""
 
-    def __init__(self, folder: Path, *, heap: str | None = None, quick: dict[str, int] = QUICK) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        heap: str | None = None,
+        quick: dict[str, int] = QUICK,
+        compiled: Callable[[Path, Path, str, int], None] | None = None,
+    ) -> None:
         self.provisioned = folder / "provision"
-        self.micropython = Micropython(path=[library(folder, quick)], heap=heap)
+        modules = library(folder, quick)
+        if compiled:
+            for source in modules.rglob("*.py"):
+                compiled(source, source.with_suffix(".mpy"), source.relative_to(modules).as_posix(), 3)
+                source.unlink()
+        self.micropython = Micropython(path=[modules], heap=heap)
         self.micropython.run(f"EPOCH_2025 = {EPOCH_2025}\n{SETUP}")
 
     def begin(
@@ -136,8 +149,12 @@ class MqttBoard:
         ca: bytes | None = None,
         eui: str = EUI,
         ntp: tuple[str, int] | None = None,
+        first: tuple[str, ...] = (),
     ) -> None:
-        """A start of the board; it is certified by the authority unless it is given a certificate."""
+        """A start of the board; it is certified by the authority unless it is given a certificate.
+
+        `first`: what is executed when all is there but the link.
+        """
         key = key or ec.generate_private_key(ec.SECP256R1())
         certificate = certificate or authority.sign(key.public_key(), common_name(eui))
         self.provisioned.write_bytes(
@@ -156,7 +173,9 @@ class MqttBoard:
         private = key.private_numbers().private_value.to_bytes(32, "big")
         tls = b"\x01" + private + certificate.public_bytes(Encoding.DER)
         records = {"tls": tls, "chain": b"\x01" + bytes.fromhex(eui) + bytes(40)}
-        self.micropython.run(f"make({records!r}, {ntp!r})")
+        for statement in (f"records = {records!r}", *first):
+            self.micropython.run(statement)
+        self.micropython.run(f"make(records, {ntp!r})")
 
     def call(self, expression: str) -> Any:
         """The value of an expression there."""

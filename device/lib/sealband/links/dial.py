@@ -4,7 +4,6 @@ import time
 
 from micropython import const
 
-from sealband import provision
 from sealband.links.base import LinkError
 from sealband.links.mqtt import unload
 from sealband.store import CHAIN, TLS
@@ -19,6 +18,8 @@ _PAST_S = const(604800)
 
 # 0, if this board has what the link needs: a way, a broker, a CA, and a certificate of its own; else None.
 def provisioned(link):
+    from sealband import provision
+
     site = provision.load()
     way = site and (site.wifi if link.name == "wifi" else site.cellular)
     held = link.store.load(TLS)
@@ -29,16 +30,17 @@ def provisioned(link):
 
 # Bring the bearer up and connect: a publisher.Publisher.
 def run(link):
-    from sealband.links import secure
-
     yield from link.bearer.up()
     yield from _set_clock(link)
+    from sealband import provision
+    from sealband.links import secure
+
     site = provision.load()
     held = link.store.load(TLS)
     context = secure.pinned(site.ca, held[1 + _KEY_LEN :], held[1 : 1 + _KEY_LEN])
     host, port = site.broker
     # the handshake needs the memory
-    site = held = secure = None
+    site = held = secure = provision = None
     _forget()
     return (yield from connect(link.store.load(CHAIN)[1 : 1 + _EUI_LEN].hex().encode(), host, port, context))
 

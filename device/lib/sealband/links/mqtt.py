@@ -103,7 +103,7 @@ class Mqtt(Link):
         self._free_at_ms = self.clock.uptime_ms() + hold_ms // 2 + self.random(hold_ms)
 
 
-# Its memory is the application's again.
+# What this module of the package takes is the application's again.
 def unload(name):
-    if sys.modules.pop("sealband.links." + name, None):
-        delattr(sys.modules["sealband.links"], name)
+    if sys.modules.pop(__name__[:15] + name, None):
+        delattr(sys.modules[__name__[:14]], name)

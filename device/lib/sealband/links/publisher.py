@@ -58,7 +58,7 @@ def extent(data, have):
             return at, at + length
         if at > 3:
             break  # 2 MiB at least
-    raise LinkError("MQTT: packet")
+    raise LinkError("MQTT")
 
 
 # (number or 0, topic, payload) of a PUBLISH with this first byte and rest, as far as that was kept (section 3.3).
@@ -71,7 +71,7 @@ def message(first, rest):
         number = int.from_bytes(rest[at:end], "big")
         if number or not qos:
             return number, rest[2:at], rest[end:]
-    raise LinkError("MQTT: message")
+    raise LinkError("MQTT")
 
 
 def _pause(ms):
@@ -97,7 +97,7 @@ class Publisher:
         number = self._number.to_bytes(2, "big")
         yield from self.write(build(0x32, self._up + number + frame))
         if not (yield from self.until(_PUBACK, number)):
-            raise LinkError("MQTT: no answer")
+            raise LinkError("time")
         return True
 
     # The frames that came, waiting so long for the first. They are acknowledged with what is written next, when they
@@ -136,7 +136,7 @@ class Publisher:
 
     def wait(self, began):
         if time.ticks_diff(time.ticks_ms(), began) > _WRITE_MS:
-            raise LinkError("IP: no end")
+            raise LinkError("time")
         return self._sleep(_STEP_MS)
 
     # Until a packet of this kind comes whose rest begins so: its rest; PUBLISH: until a frame comes. None: the time is
@@ -166,7 +166,7 @@ class Publisher:
         if count is None:
             return 0, None
         if not count:
-            raise LinkError("MQTT: hung up")
+            raise LinkError("end")
         self._have = have = have + count
         at, end = extent(view, have)
         if have < end:
