@@ -87,7 +87,7 @@ def suspend(eui: str, reason: str, database: str, key_file: Path, as_json: bool)
     from provisioning.registry import devices
 
     devices.suspend(number, entered.vault, reason=reason, actor=entered.actor)
-    _told(number.hex(), "suspended", f"{eui} is suspended. Write the brokers' list anew.", as_json)
+    _told(number.hex(), "suspended", f"{eui} is suspended. Next: sealband broker reload DIR.", as_json)
 
 
 @click.command()
@@ -101,7 +101,7 @@ def resume(eui: str, reason: str, database: str, key_file: Path, as_json: bool) 
 
     devices.resume(number, entered.vault, reason=reason, actor=entered.actor)
     state = devices.find(number, lock=False).state
-    _told(number.hex(), state, f"{eui} is {state} again. Write the brokers' list anew.", as_json)
+    _told(number.hex(), state, f"{eui} is {state} again. Next: sealband broker reload DIR.", as_json)
 
 
 @click.command()
@@ -112,7 +112,7 @@ def revoke(eui: str, reason: str, database: str, key_file: Path, as_json: bool) 
     number = present_eui(eui)
     entered = enter(database, key_file, "device.revoke")
     _lifecycle(entered).revoke(number, reason)
-    _told(number.hex(), "revoked", f"{eui} is revoked. Write the brokers' list and the revocation list anew.", as_json)
+    _told(number.hex(), "revoked", f"{eui} is revoked. Next: sealband broker reload DIR.", as_json)
 
 
 @click.command()
