@@ -9,7 +9,7 @@ from sealband.app import App, Every
 from sealband.chain import Chain
 from sealband.clock import Clock
 from sealband.errors import NotEnrolled
-from sealband.links.base import Link
+from sealband.links.base import Link, LinkError
 from sealband.node import Node
 from sealband.outbox import Outbox
 from sealband.sensors.base import Sensor, SensorError
@@ -124,13 +124,57 @@ class ServerLink(Link):
         return [self._server.sync(epoch, self._time.server_t(), ctr)]
 
 
+# A link of MQTT's kind: connected once a session, several frames before an answer, one sync for all of them.
+class BrokerLink(ServerLink):
+    name = "broker"
+    grade = 3
+    burst = 8
+    addressed = True
+
+    def __init__(self, time, server):
+        super().__init__(time, server)
+        self.down = False  # it does not come up
+        self.connects = []  # ms
+        self.up = False
+        self._answers = []
+
+    def connect(self):
+        self.connects.append(self._time.ms)
+        yield 3000
+        if self.down:
+            raise LinkError("no carrier")
+        self.up = True
+
+    def send(self, frame):
+        assert self.up
+        if self.broken:
+            return False
+        yield 40
+        self.sent.append((self._time.ms, bytes(frame)))
+        if not self.deaf:
+            self._answers = self.answer(frame)
+        return True
+
+    def listen(self):
+        assert self.up
+        yield 200 if self._answers else 10000
+        answers, self._answers = self._answers, []
+        return [] if self.mute else answers
+
+    def disconnect(self):
+        yield 100
+        self.up = False
+
+
 class Wearable:
-    def __init__(self, sensors=None, world=None, frame_max=222, **settings):
+    # more(time, server): links beside the one of LoRa's kind
+    def __init__(self, sensors=None, world=None, frame_max=222, more=None, **settings):
         self.time = Time()
         self.world = world or World(flash=True)
         self.world.mount()
         self.server = Server(EUI, ROOT)
         self.link = ServerLink(self.time, self.server, frame_max)
+        self.more = more(self.time, self.server) if more else []
         self.heart = CountingSensor(1, 72, (1, -2, 3, 0, -2), 9500, self.time)
         self.skin = CountingSensor(3, 3312, (-1, 2), 0, self.time)
         self.battery = CountingSensor(4, 3900, (-1,), 0, self.time)
@@ -144,7 +188,7 @@ class Wearable:
         sensors = self.sensors
         if sensors is None:
             sensors = [Every(10, self.heart), Every(60, self.skin), Every(600, self.battery)]
-        return App(sensors, [self.link], echo=False, **self.settings)
+        return App(sensors, [self.link] + self.more, echo=False, **self.settings)
 
     # what main.py does after a reset
     def start(self, from_deep_sleep=False):

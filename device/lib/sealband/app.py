@@ -6,10 +6,10 @@ __all__ = ("App", "Every")
 
 
 class App:
-    # App(sensors, links, ...): [Every(seconds, sensor) ...]; [link ...], of which each says by its `grade` how dear it is
+    # App(sensors, links, ...): [Every(seconds, sensor) ...]; [link ...], each of which has a `grade`: how dear it is
     # send_every_s=600, status_every_s=86400, spreading_factor=7: until the server configures others
     # deep_sleep=False: sleep deeply between wake-ups, which restarts the board; else it stays awake
-    # watchdog_s=None: reset the board when the loop hangs so long; None: none (it can't be stopped, not even by the REPL)
+    # watchdog_s=None: reset the board when the loop hangs so long; None: none (it can't be stopped by the REPL)
     # listeners=(): coroutines beside the work, each `await listener.serve(node)`; only on a board that stays awake
     # patience_s=3600: so long telemetry waits for the cheapest link before it goes over a dearer one
     # ask_first=False: nothing is sampled until the server has said what the wearer agrees to

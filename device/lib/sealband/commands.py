@@ -44,15 +44,16 @@ def act(node, epoch, ctr, plaintext, carried=False, link=None):
 
 
 def _sync(node, epoch, items, carried, link):
-    margin_db = items.pop() if len(items) == 6 else None
-    if len(items) != 5 or not (margin_db is None or (type(margin_db) is int and -64 <= margin_db < 64)):
+    told = len(items) == 6
+    margin_db = items.pop() if told else 0
+    if len(items) != 5 or type(margin_db) is not int or not -64 <= margin_db < 64:
         return False
     _, t, newest, bitmap, release = items
     if not _is_uint(newest, CTR_MAX) or not _is_uint(bitmap, _UINT32_MAX) or not _is_uint(release, _UINT32_MAX):
         return False
     if not _is_uint(t, _UINT32_MAX):
         return False
-    if link and margin_db is not None:
+    if link and told:
         node.ask(link, "margin", margin_db)
     was_valid = node.clock.valid
     links = node.app.links

@@ -1,5 +1,5 @@
-# What the server may order beside a sync. Each order changes everything that it names or nothing, and the second time it
-# changes nothing. Loaded for the occasion.
+# What the server may order beside a sync. An order changes everything that it names or nothing, and the second time
+# nothing. Loaded for the occasion.
 import hashlib
 
 from sealband import once

@@ -16,7 +16,8 @@ _START_SPREAD_MS = 4000
 def status(node, plaintext_max):
     airtime_ms = 0
     for link in node.links:
-        airtime_ms += node.ask(link, "airtime_ms") or 0
+        spent_ms = node.ask(link, "airtime_ms")
+        airtime_ms += spent_ms if type(spent_ms) is int else 0
     fields = (
         (messages.STATUS_DROPS, node.outbox.drops),
         (messages.STATUS_SENSOR_ERRORS, node.sampler.errors),

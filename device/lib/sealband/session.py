@@ -25,6 +25,7 @@ _DOWNLINKS_MAX = const(32)  # that one listening may bring
 _CONNECT_MS = const(300000)
 _MOST_MS = const(60000)
 _STEP_MS = const(10)  # what a pause counts at least
+_FACTS = ("wait_ms", "spare", "energy_mj")
 
 
 class Session:
@@ -118,14 +119,12 @@ class Session:
         for index, link in enumerate(node.app.links):
             backoff = self.backoffs[index]
             hold_ms = 0 if hurry else backoff.wait_ms(node.clock.uptime_ms())
-            wait_ms = None
-            if link in node.links:
-                wait_ms = node.ask(link, "wait_ms", length)
-            spare = energy_mj = 0
-            if wait_ms is not None:
-                spare = node.ask(link, "spare", length)
-                energy_mj = node.ask(link, "energy_mj", length) or 0
-            facts.append((wait_ms, hold_ms, spare, link.grade, energy_mj, backoff.tries, tried >> index & 1))
+            told = [None, 0, 0]
+            for i, name in enumerate(_FACTS if link in node.links else ()):
+                number = node.ask(link, name, length)
+                if type(number) is int:
+                    told[i] = number
+            facts.append((told[0], hold_ms, told[1], link.grade, told[2], backoff.tries, tried >> index & 1))
         return facts
 
     # One link's part of a session. A fault of our own code counts as silence: what comes again and again must not send
