@@ -173,6 +173,26 @@ def test_an_acknowledgement_without_an_error_is_a_success(body: bytes) -> None:
     assert message.error == "NONE"
 
 
+@pytest.mark.parametrize(
+    "error",
+    ["TOO_LATE", "TOO_EARLY", "COLLISION_PACKET", "COLLISION_BEACON", "TX_FREQ", "TX_POWER", "GPS_UNLOCKED"],
+)
+def test_every_error_of_the_protocol_is_known(error: str) -> None:
+    body = json.dumps({"txpk_ack": {"error": error}}).encode()
+    message = decode_upstream(bytes.fromhex("02123405" + GATEWAY) + body)
+    assert isinstance(message, TxAck)
+    assert message.error == error
+
+
+def test_what_the_sx1302s_forwarder_adds_is_let_be() -> None:
+    """github.com/Lora-net/sx1302_hal, packet_forwarder/PROTOCOL.md: jver, tmms, mid, rssis, foff; temp in the status."""
+    packet = {"jver": 1, "tmms": 1462363677528, "mid": 8, "rssis": -37, "foff": -126, **GOOD}
+    message = push({"rxpk": [packet], "stat": {**EXAMPLE_STAT, "temp": 23.2}})
+    assert message.refused == ()
+    assert message.received == push({"rxpk": [GOOD]}).received
+    assert message.stat == Stat(2, 2, 2, 100.0, 2, 2)
+
+
 def test_headers_are_the_protocols() -> None:
     assert PushAck(0xBEEF, 2).to_bytes() == bytes.fromhex("02beef01")
     assert PullAck(0xBEEF, 1).to_bytes() == bytes.fromhex("01beef04")
