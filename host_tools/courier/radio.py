@@ -6,7 +6,7 @@ from typing import Any
 
 from host_tools.courier.air import Connection, Seen
 from host_tools.courier.errors import CourierError, VisitEnded
-from sealwire import ble
+from sealwire import ble, visits
 
 CONNECT_S = 15.0
 
@@ -31,7 +31,7 @@ class Bluetooth:
     async def scan(self, seconds: float) -> list[Seen]:
         try:
             found = await self._bleak.BleakScanner.discover(
-                timeout=seconds, return_adv=True, service_uuids=[ble.SERVICE_UUID]
+                timeout=seconds, return_adv=True, service_uuids=[visits.SERVICE_UUID]
             )
         except (self._bleak.BleakError, OSError) as error:
             raise CourierError(
@@ -39,7 +39,7 @@ class Bluetooth:
             ) from None
         seen = []
         for address, (device, told) in found.items():
-            name = told.service_data.get(ble.SERVICE_UUID)
+            name = told.service_data.get(visits.SERVICE_UUID)
             if name is not None:
                 self._devices[address] = device
                 seen.append(Seen(address, bytes(name), told.rssi))
@@ -58,28 +58,28 @@ class _Connection:
         self._client = bleak.BleakClient(
             device, disconnected_callback=lambda _: self._values.put_nowait(None), timeout=CONNECT_S
         )
-        self.value_max = ble.VALUE_MIN
+        self.value_max = visits.VALUE_MIN
 
     async def open(self) -> None:
         try:
             await self._client.connect()
-            await self._client.start_notify(ble.DOWN_UUID, lambda _, data: self._values.put_nowait(bytes(data)))
+            await self._client.start_notify(visits.DOWN_UUID, lambda _, data: self._values.put_nowait(bytes(data)))
         except (self._error, OSError, TimeoutError) as error:
             await self.close()
             raise VisitEnded(f"no connection: {error or 'no answer'}", "come closer and try again") from None
-        up = self._client.services.get_characteristic(ble.UP_UUID)
+        up = self._client.services.get_characteristic(visits.UP_UUID)
         # not the client's mtu_size: by BlueZ that is always the least
         self.value_max = min(up.max_write_without_response_size if up else 0, ble.VALUE_MAX)
-        if self.value_max < ble.VALUE_MIN:
+        if self.value_max < visits.VALUE_MIN:
             await self.close()
             raise VisitEnded(
-                f"this radio carries values of {self.value_max} bytes only; {ble.VALUE_MIN} are needed",
+                f"this radio carries values of {self.value_max} bytes only; {visits.VALUE_MIN} are needed",
                 "use an adapter for Bluetooth 4.2 or later",
             )
 
     async def write(self, value: bytes) -> None:
         try:
-            await self._client.write_gatt_char(ble.UP_UUID, value, response=True)
+            await self._client.write_gatt_char(visits.UP_UUID, value, response=True)
         except (self._error, OSError, TimeoutError) as error:
             raise VisitEnded(f"the device is gone: {error}", "come closer and try again") from None
 

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from host_tools.courier.errors import NotTheDevice, VisitEnded
 from provisioning.labels import Label
-from sealwire import ble
+from sealwire import ble, visits
 from sealwire.frame import CTR_MAX, nonce
 
 
@@ -50,7 +50,7 @@ class Session:
             raise _stranger("what answered does not speak this version")
         prk = _extract(self._nonce + message[1:], _base(self._label.claim))
         self._keys = ble.split(_expand(prk, ble.KEYS_LABEL + self._label.eui, ble.KEYS_LEN))
-        return _mac(self._keys[4], ble.PROOF_COURIER)[: ble.PROOF_LEN]
+        return _mac(self._keys[4], visits.PROOF_COURIER)[: ble.PROOF_LEN]
 
     def proven(self, message: bytes) -> None:
         """Take the device's proof.
@@ -59,7 +59,7 @@ class Session:
             NotTheDevice: it is wrong.
         """
         keys = self._taken_keys()
-        if not hmac.compare_digest(message, _mac(keys[4], ble.PROOF_DEVICE)[: ble.PROOF_LEN]):
+        if not hmac.compare_digest(message, _mac(keys[4], visits.PROOF_DEVICE)[: ble.PROOF_LEN]):
             raise _stranger("what answered does not hold the label's secret")
         self._proven = True
 

@@ -16,7 +16,7 @@ from host_tools.courier.session import Assembler, Session, fragments, recognises
 from host_tools.courier.store import Carried, CourierStore
 from host_tools.ingest.decode import MessageError, Status, decode
 from provisioning.labels import Label
-from sealwire import ble
+from sealwire import ble, visits
 
 REPLY_S = 10.0
 LISTED_MAX = 1024  # keys that a device may list
@@ -94,7 +94,7 @@ class Visit:
     async def status(self) -> Status:
         """The device's status, as it would report it to the server."""
         try:
-            message = decode(await self.ask(bytes((ble.STATUS,))))
+            message = decode(await self.ask(bytes((visits.STATUS,))))
         except MessageError as error:
             raise NotTheDevice(f"what the device gave is no status: {error}", "is it of a newer version?") from None
         if not isinstance(message, Status):
@@ -105,7 +105,7 @@ class Visit:
         """Keys of the frames that it has queued, in its order."""
         listed: list[bytes] = []
         while len(listed) < LISTED_MAX:
-            page = await self.ask(bytes((ble.LIST,)) + len(listed).to_bytes(2, "big"))
+            page = await self.ask(bytes((visits.LIST,)) + len(listed).to_bytes(2, "big"))
             listed += [page[at : at + ble.KEY_LEN] for at in range(0, len(page), ble.KEY_LEN)]
             if len(page) < ble.LIST_MAX * ble.KEY_LEN:
                 break
@@ -117,13 +117,13 @@ class Visit:
         eui = self._label.eui.hex()
         for name, frame in store.answers(eui):
             try:
-                result = await self.ask(bytes((ble.DELIVER,)) + frame)
+                result = await self.ask(bytes((visits.DELIVER,)) + frame)
             except VisitEnded:
                 # perhaps at this one: it must not end every visit to come; the server makes another
                 store.handed_over(eui, name)
                 raise
             store.handed_over(eui, name)
-            counts[result != bytes((ble.OPENED,))] += 1
+            counts[result != bytes((visits.OPENED,))] += 1
         return counts[0], counts[1]
 
     async def fetch(
@@ -137,7 +137,7 @@ class Visit:
         fetched = 0
         for done, key in enumerate(wanted):
             progress(done, len(wanted))
-            frame = await self.ask(bytes((ble.FETCH,)) + key)
+            frame = await self.ask(bytes((visits.FETCH,)) + key)
             if frame:  # else it has let go of it meanwhile
                 store.take(Carried(eui, key, frame))
                 fetched += 1

@@ -12,14 +12,15 @@ downlinks back. Nothing of it relies on Bluetooth's own pairing. The courier wri
 
     base        HKDF-Extract(salt = BASE_LABEL, ikm = claim)
     keys        HKDF-Expand(HKDF-Extract(salt = nonce_c, nonce_d; ikm = base), KEYS_LABEL + eui, KEYS_LEN)
-    proof_c     HMAC-SHA256(ka, PROOF_COURIER)[0:16]; proof_d with PROOF_DEVICE
+    proof_c     HMAC-SHA256(ka, "courier")[0:16]; proof_d with "device"
     sealed      AES-CCM, 8-byte tag, no associated data, nonce = IV xor the number of the request, from 0
     pseudonym   r (4), HMAC-SHA256(HKDF-Expand(base, NAME_LABEL, 32), r)[0:6]: in the scan response, anew each time
 """
 
-SERVICE_UUID = "8e7dc8bd-c5b7-418f-a36d-72c04b8cb3e5"
-UP_UUID = "8e7dc8be-c5b7-418f-a36d-72c04b8cb3e5"  # written by the courier
-DOWN_UUID = "8e7dc8bf-c5b7-418f-a36d-72c04b8cb3e5"  # notified by the device
+UUID = "8e7dc8b%s-c5b7-418f-a36d-72c04b8cb3e5"
+SERVICE = "d"
+UP = "e"  # written by the courier
+DOWN = "f"  # notified by the device
 
 VERSION = 1
 NONCE_LEN = 16
@@ -32,27 +33,15 @@ NAME_LEN = 10
 BASE_LABEL = b"sealband/1 courier"
 KEYS_LABEL = b"sealband/1 courier keys"
 NAME_LABEL = b"sealband/1 courier name"
-PROOF_COURIER = b"courier"
-PROOF_DEVICE = b"device"
 
 LAST = 0x80
 VALUE_MAX = 182  # a fragment: what the usual MTU of 185 carries
-VALUE_MIN = 60  # less, and a message has more fragments than a device's queue keeps; MTU of 63
 MESSAGE_MAX = 264
 
-# Requests, and what follows; a reply begins with the same byte
-STATUS = 1  # -> plaintext of a status message (type, t, map)
-LIST = 2  # from (2) -> keys of queued frames from this place on, 7 bytes each: priority (1) epoch (4) ctr (2)
-FETCH = 3  # key (7) -> the sealed frame; nothing: it is gone
-DELIVER = 4  # sealed downlink -> result (1)
-
-KEY_LEN = 7
+# Requests are in visits.py
+KEY_LEN = 7  # priority (1) epoch (4) ctr (2)
 LIST_MAX = 36  # keys in a reply
 STATUS_MAX = 250  # bytes of the status
-
-# Results of DELIVER. A downlink whose tag is wrong gets none: the device ends the visit
-OPENED = 0
-REFUSED = 1  # of another device or epoch, or used before
 
 
 def split(block):

@@ -7,11 +7,11 @@
 #     App(sensors, links=[LoRa(board)], listeners=[Ble()])
 import asyncio
 import os
-import sys
 import time
 
 from micropython import const
 
+from sealband import once
 from sealband.errors import StoreError
 from sealband.store import CLAIM, COURIER
 from sealwire import ble as wire
@@ -63,7 +63,6 @@ class Ble:
                 # the stack or its memory, each with errors of its own
                 self.errors += 1
                 pause_s = _FAULT_PAUSE_S
-            sys.modules.pop("sealband.links.courier", None)
 
     # How long nobody is let in: strangers cost energy, and guesses are never worth it. Counted on over a reset.
     def pause_s(self):
@@ -75,11 +74,11 @@ class Ble:
         import aioble
         from bluetooth import UUID
 
-        service = aioble.Service(UUID(wire.SERVICE_UUID))
+        service = aioble.Service(UUID(wire.UUID % wire.SERVICE))
         up = aioble.BufferedCharacteristic(
-            service, UUID(wire.UP_UUID), write=True, capture=True, max_len=wire.VALUE_MAX
+            service, UUID(wire.UUID % wire.UP), write=True, capture=True, max_len=wire.VALUE_MAX
         )
-        down = aioble.Characteristic(service, UUID(wire.DOWN_UUID), notify=True)
+        down = aioble.Characteristic(service, UUID(wire.UUID % wire.DOWN), notify=True)
         aioble.register_services(service)
         return up, down
 
@@ -88,31 +87,22 @@ class Ble:
         import aioble
         from bluetooth import UUID
 
-        uuid = bytes(UUID(wire.SERVICE_UUID))
+        name = once("sealband.links.courier").pseudonym(claim, os.urandom)
+        uuid = bytes(UUID(wire.UUID % wire.SERVICE))
         aioble.config(addr_mode=_NRPA)
         try:
             # core specification supplement, part A: flags, complete list of 128-bit services; service data with it
             return await aioble.advertise(
                 self._interval_us,
                 adv_data=b"\x02\x01\x06\x11\x07" + uuid,
-                resp_data=b"\x1b\x21" + uuid + self._name(claim),
+                resp_data=b"\x1b\x21" + uuid + name,
                 timeout_ms=self._name_ms,
             )
         except asyncio.TimeoutError:
             pass
 
-    # what it takes is dropped again: the wait is long
-    def _name(self, claim):
-        from sealband.links import courier
-
-        try:
-            return courier.pseudonym(claim, os.urandom)
-        finally:
-            sys.modules.pop("sealband.links.courier", None)
-
     async def _visit(self, node, claim, connection, up, down):
-        from sealband.links import courier
-
+        courier = once("sealband.links.courier")
         visit = courier.Visit(claim, node.chain.eui, os.urandom, lambda r: courier.serve(node, r), self._attempt)
         try:
             await self._talk(visit, connection, up, down, courier.fragments)
@@ -148,16 +138,13 @@ class Ble:
                 self._store.save_number(COURIER, 0)
             if answer:
                 for part in fragments(answer, min((connection.mtu or _MTU) - 3, wire.VALUE_MAX)):
-                    await self._notify(connection, down, part)
+                    while connection.is_connected():
+                        try:
+                            down.notify(connection, part)
+                            break
+                        except OSError:
+                            await asyncio.sleep_ms(_FULL_MS)
 
     # whoever proves something has paid for it before it is looked at: no power cut gives a free guess
     def _attempt(self):
         self._store.save_number(COURIER, min((self._store.load_number(COURIER) or 0) + 1, _GUESSES_MAX))
-
-    async def _notify(self, connection, down, part):
-        while connection.is_connected():
-            try:
-                down.notify(connection, part)
-                return
-            except OSError:
-                await asyncio.sleep_ms(_FULL_MS)

@@ -88,12 +88,12 @@ class Visit:
         self._keys = wire.split(hkdf.expand(block, wire.KEYS_LABEL + self._eui, wire.KEYS_LEN))
         key = self._keys[4]
         self._attempt()
-        due = hkdf.hmac_sha256(key, wire.PROOF_COURIER)[: wire.PROOF_LEN]
+        due = hkdf.hmac_sha256(key, b"courier")[: wire.PROOF_LEN]
         # as numbers, so that the time does not tell how many bytes were right
         if len(message) != wire.PROOF_LEN or int.from_bytes(message, "big") ^ int.from_bytes(due, "big"):
             raise VisitError("proof", True)
         self.open = True
-        return hkdf.hmac_sha256(key, wire.PROOF_DEVICE)[: wire.PROOF_LEN]
+        return hkdf.hmac_sha256(key, b"device")[: wire.PROOF_LEN]
 
     def _request(self, message):
         kc, kd, ic, iv, _ = self._keys
@@ -131,7 +131,7 @@ def serve(node, request):
     raise VisitError("request")
 
 
-# A downlink that the courier brought. It may be days old, and it is the courier who says when it comes.
+# A downlink that the courier brought; 0: opened, 1: refused. It may be days old, and the courier says when it comes.
 def _deliver(node, data):
     try:
         epoch, ctr, plaintext = seal.open_downlink(node.chain, data)
@@ -140,11 +140,11 @@ def _deliver(node, data):
             node.refuse()
             # else a label that was read would wear out the downlink's key within minutes
             raise VisitError("downlink", True)
-        return wire.REFUSED
+        return 1
     except StoreError:
         raise VisitError("store")
     try:
         commands.act(node, epoch, ctr, plaintext, True)
     except Exception as error:
         node.fault(error)
-    return wire.OPENED
+    return 0
