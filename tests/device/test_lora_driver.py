@@ -420,5 +420,28 @@ def test_a_look_at_the_wake_channel_hears_a_downlink_and_leaves_the_link_alone()
         steps = wake.look()
         next(steps)
         assert air.link.wait_ms(50) > 0 and not finish(air.link.send(frame(2, 50)), air.pass_ms)
+        # given up half way: the long preamble of downlinks must not be an uplink's, which the driver hands over
         steps.close()
         assert air.link.wait_ms(50) == 0 and air.exchange(frame(2, 50)) == []
+        assert air.link.errors == 1
+
+
+def test_a_wake_channel_that_is_filled_with_noise_is_looked_at_less_and_less():
+    from sealband.links.wake import Wake
+
+    with Air() as air:
+        air.boot(False)
+        air.open()
+        wake = Wake(air.link, 1000, 0, 9)
+        other = air.call
+        lora._call = lambda op, data=b"", size=64: struct.pack(">hB", -70, 1) if op == b"V" else other(op, data, size)
+        air.sent.append((0, 0))
+        for _ in range(20):
+            data = finish(wake.look(), air.pass_ms)
+            assert data == b""
+            wake.heard(False, data)
+        assert wake._idle == 6
+        wake.heard(True, b"ours")
+        assert wake._idle == 0
+        wake.heard(False, None)
+        assert wake._idle == 0
