@@ -295,8 +295,10 @@ def write(
             continue
         _replace(folder / name, content, owner)
         changed.append(name)
-    # an authority that is taken away stays in mosquitto's memory until it is restarted
-    restart = CONF in changed or bool(before - set(_pems(authority)))
+    # An authority that is taken away stays in mosquitto's memory until it is restarted. A new one is read by the signal
+    # only together with revocation lists (2.0.11, seen).
+    after = set(_pems(authority))
+    restart = CONF in changed or bool(before - after) or (crl is None and before != after)
     return Written(tuple(changed), restart, devices, len(_pems(authority)) - 1, checked, ends)
 
 

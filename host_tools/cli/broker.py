@@ -272,7 +272,7 @@ def _tell(
     elif reloaded:
         remark("mosquitto does not run here, or writes no state/mosquitto.pid.")
     if written.restart and process:
-        remark("Ports, limits or an authority that was taken away need a restart of mosquitto.")
+        remark("What changed needs a restart of mosquitto: ports, limits, or whom it trusts.")
     if not reloaded:
         host, port = settings.services_listen
         remark(f"Next: sealband broker check {folder}; mosquitto -c {folder.absolute() / folders.CONF}")

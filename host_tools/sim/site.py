@@ -237,9 +237,6 @@ class Site:
             actor="site",
         )
         self._secured.renew()
-        # an authority that is new is taken over by a start only
-        self._secured.stop()
-        self._secured.start()
         return TicketFile.from_bytes(path.read_bytes())
 
     def board(self, name: str, mac: bytes, wearer: Wearer, **settings: Any) -> VirtualBoard:

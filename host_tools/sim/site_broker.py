@@ -90,8 +90,13 @@ class SiteBroker:
         """Let in whom the registry lets in now; also after boards were admitted."""
         from host_tools.broker.renewal import renew
 
-        renew(self._folder, self._settings, self._vault, signers.open_signer, actor="site", clock=time.time)
-        if hasattr(self, "_broker"):
+        made = renew(self._folder, self._settings, self._vault, signers.open_signer, actor="site", clock=time.time)
+        if not hasattr(self, "_broker"):
+            return
+        if made.restart:
+            self.stop()
+            self.start()
+        else:
             self._broker.reload()
 
     def tls(self, service: str) -> ssl.SSLContext:

@@ -103,6 +103,13 @@ def test_authority_that_is_taken_away_needs_a_restart_and_a_new_one_none(site: B
     assert not two.restart
 
 
+def test_new_authority_without_lists_needs_a_restart(site: BrokerSite):
+    now = datetime.now(UTC)
+    folders.write(site.home, site.settings, site.acl(), 1, [site.issuer], None, now)
+    written = folders.write(site.home, site.settings, site.acl(), 1, [site.issuer, site.other_issuer], None, now)
+    assert written.restart and folders.CONF not in written.changed
+
+
 def refused(site: BrokerSite, error: type[Exception], match: str, **changes: object) -> None:
     crl = changes.pop("crl", None) or site.crl()
     issuers = changes.pop("issuers", [site.issuer, site.other_issuer])

@@ -32,6 +32,8 @@ HEAP = "320wK"  # boards with a modem have PSRAM; 64wK is shown elsewhere
 REPL_S = 60.0
 
 APP = """
+import os
+
 import machine
 from sealband.app import App, Every
 from sealband.links.lora import LoRa
@@ -45,9 +47,9 @@ def build(board):
     number = machine.unique_id()[5]
 
     def watch(node, record, t, value):
-        # an event every four and a half minutes, at another time on each board; its value is told by nothing else
+        # an event every four and a half minutes, at another time on each board, each with a number of its own
         if record == SKIN_TEMPERATURE and (t // 30 + number) % 9 == 0:
-            node.event(2, t)
+            node.event(2, int.from_bytes(os.urandom(4), "big"))
 
     links = [LoRa(board)]
     if number & 1:
