@@ -216,6 +216,16 @@ def test_what_a_connection_raises_ends_it_and_never_the_session():
             assert one.bearer.downs == 1
 
 
+def test_connection_that_is_left_in_the_middle_is_closed_and_no_failure():
+    for act in (lambda one: one.send(b"x"), lambda one: one.listen(), lambda one: one.disconnect()):
+        client = Client()
+        one = link(client)
+        steps = act(one)
+        next(steps)
+        steps.close()
+        assert client.closed and one.client is None and one.errors == 0 and one.wait_ms(9) == 0
+
+
 def test_good_connection_is_kept_until_it_is_left():
     client = Client()
     one = link(client)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from host_tools.gateway.broker import mosquitto_path
+from sealwire.messages import EPOCH_2025
 from tests.support.authority import DAY, Authority, common_name, pem, pem_key
 from tests.support.mosquitto import NAMES, Mosquitto, Server
 from tests.support.mqtt_board import EUI, MqttBoard
@@ -354,6 +355,13 @@ def clock_after_connecting(board: MqttBoard, expression: str = "None") -> tuple[
     return found[0] if found else None
 
 
+def begin_long_ago(board: MqttBoard, authority: Authority, days: int = 90, ntp: tuple[str, int] | None = None) -> None:
+    """A start of a board whose certificate is so old."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = authority.sign(key.public_key(), common_name(EUI), begins=-days * DAY)
+    board.begin(authority, 1, key=key, certificate=certificate, ntp=ntp)
+
+
 def near(parts: tuple[int, ...] | None, seconds: float) -> bool:
     """Whether machine.RTC().datetime was given this Unix time: year, month, day, weekday, hour, minute, second, 0."""
     assert parts and len(parts) == 8
@@ -364,7 +372,7 @@ def near(parts: tuple[int, ...] | None, seconds: float) -> bool:
 
 
 def test_clock_that_is_right_is_left_and_a_wrong_one_set(board: MqttBoard, authority: Authority) -> None:
-    board.begin(authority, 1)
+    begin_long_ago(board, authority)
     assert clock_after_connecting(board) is None
     assert clock_after_connecting(board, "clock.skew_s = -30") is None  # the chip's is half a minute ahead
     assert near(clock_after_connecting(board, "clock.skew_s = -90"), time.time() - 90)
@@ -373,7 +381,7 @@ def test_clock_that_is_right_is_left_and_a_wrong_one_set(board: MqttBoard, autho
 
 def test_network_s_time_is_a_hint_and_never_turns_it_back(board: MqttBoard, authority: Authority) -> None:
     """Who sets it back could use certificates whose key was stolen, and which have expired since."""
-    board.begin(authority, 1)
+    begin_long_ago(board, authority)
     board.micropython.run("clock.valid = False\nclock.skew_s = -1000000")
     said = "bearer.says = clock.now() + "
     # between what is surely past and ...
@@ -383,6 +391,16 @@ def test_network_s_time_is_a_hint_and_never_turns_it_back(board: MqttBoard, auth
     # nobody says anything: what is surely past, unless the chip's clock goes on from that
     assert near(clock_after_connecting(board, "bearer.says = None"), time.time() - 1_000_000)
     assert clock_after_connecting(board, "clock.skew_s = -600000") is None
+
+
+def test_what_is_surely_past_is_not_before_the_board_s_own_certificate(board: MqttBoard, authority: Authority) -> None:
+    """A board that has had no contact yet would take the time of 2025, and certificates that have expired since."""
+    for days in (10, 200):
+        begin_long_ago(board, authority, days)
+        made = time.time() - days * 86400
+        assert near(clock_after_connecting(board, "clock.valid = False\nclock.now = lambda: 0"), made)
+        assert near(clock_after_connecting(board, "bearer.says = 5"), made)
+        assert near(clock_after_connecting(board, f"bearer.says = {int(made) - EPOCH_2025 + 100}"), made + 100)
 
 
 class Ntp(threading.Thread):
@@ -419,7 +437,7 @@ Y1900 = 2208988800  # RFC 868: from 1900 to 1970
 
 def test_time_server_is_asked_while_nobody_else_says_the_time(board: MqttBoard, authority: Authority) -> None:
     ntp = Ntp(lambda request: [ntp_answer(request, int(time.time()) + Y1900)])
-    board.begin(authority, 1, ntp=ntp.address)
+    begin_long_ago(board, authority, ntp=ntp.address)
     board.micropython.run("clock.skew_s = -1000000")
     assert near(clock_after_connecting(board), time.time() - 1_000_000)
     assert ntp.asked == []
@@ -434,7 +452,7 @@ def test_time_after_2036_is_understood(board: MqttBoard, authority: Authority) -
     """NTP's seconds begin anew on 7 February 2036."""
     later = 2**32 - Y1900 + 1000
     ntp = Ntp(lambda request: [ntp_answer(request, 1000)])
-    board.begin(authority, 1, ntp=ntp.address)
+    begin_long_ago(board, authority, ntp=ntp.address)
     assert near(clock_after_connecting(board, "clock.valid = False"), later)
 
 
@@ -457,14 +475,14 @@ def test_forged_time_is_ignored_and_the_right_one_taken(
     board: MqttBoard, authority: Authority, forged: Callable[[bytes], bytes]
 ) -> None:
     ntp = Ntp(lambda request: [forged(request), ntp_answer(request, int(time.time()) + 1_000_000 + Y1900)])
-    board.begin(authority, 1, ntp=ntp.address)
+    begin_long_ago(board, authority, ntp=ntp.address)
     assert near(clock_after_connecting(board, "clock.valid = False"), time.time() + 1_000_000)
 
 
 def test_time_server_that_floods_or_is_silent_holds_nobody_up(board: MqttBoard, authority: Authority) -> None:
     for answer in (lambda request: [], lambda request: [bytes(48)] * 500):
         ntp = Ntp(answer)
-        board.begin(authority, 1, ntp=ntp.address)
+        begin_long_ago(board, authority, ntp=ntp.address)
         assert clock_after_connecting(board, "clock.valid = False") is None
         assert board.call("took_ms < 3000 and longest_ms < 500")
         assert len(ntp.asked) == 2

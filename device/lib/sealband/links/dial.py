@@ -31,12 +31,12 @@ def provisioned(link):
 # Bring the bearer up and connect: a publisher.Publisher.
 def run(link):
     yield from link.bearer.up()
-    yield from _set_clock(link)
+    held = link.store.load(TLS)
+    yield from _set_clock(link, held[1 + _KEY_LEN :])
     from sealband import provision
     from sealband.links import secure
 
     site = provision.load()
-    held = link.store.load(TLS)
     context = secure.pinned(site.ca, held[1 + _KEY_LEN :], held[1 : 1 + _KEY_LEN])
     host, port = site.broker
     # the handshake needs the memory
@@ -86,11 +86,13 @@ def _forget():
 
 
 # Certificates are judged by the chip's clock. Until the first sync nobody that we believe has told the time: what the
-# network says is taken for this only, and never for less than what is surely past.
-def _set_clock(link):
+# network says is taken for this only, and never for less than what is surely past, as is the making of our own
+# certificate.
+def _set_clock(link, certificate):
     now = link.clock.now()
     late_s = _RIGHT_S
     if not link.clock.valid:
+        now = max(now, _made(certificate))
         said = link.bearer.time()
         if said is None and link.ntp:
             from sealband.links import ntp
@@ -104,3 +106,15 @@ def _set_clock(link):
     from sealband.links import secure
 
     secure.set_clock(None, now, late_s)
+
+
+# The beginning of a certificate's validity, in seconds since 2025; 0: its year is not told in two digits, as years up to
+# 2049 are (RFC 5280, section 4.1.2.5).
+def _made(certificate):
+    at = certificate.find(b"\x30\x1e\x17\x0d") + 4
+    try:
+        parts = [int(certificate[i : i + 2]) for i in range(at, at + 12, 2)] + [0, 0]
+        parts[0] += 2000
+        return int(time.mktime(tuple(parts)) - time.mktime((2025, 1, 1, 0, 0, 0, 0, 0)))
+    except (ValueError, OverflowError):
+        return 0

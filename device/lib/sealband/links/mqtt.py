@@ -46,18 +46,19 @@ class Mqtt(Link):
         return getattr(bearer, "power_mw", 600) * on_ms // 1000
 
     def connect(self):
+        if self.client:
+            return
         from sealband.links import dial
 
         try:
             self.client = yield from dial.run(self)
         except Exception as error:
             # also the driver's, mbedtls's, and too little memory for it
+            self._failed()
             yield from self.disconnect()
             raise LinkError("%s: %r" % (self.name, error))
         finally:
             unload("dial")
-            if not self.client:
-                self._failed()
 
     def send(self, frame):
         if len(frame) > _FRAME_MAX or not (yield from self._drive("publish", frame)):
@@ -89,11 +90,10 @@ class Mqtt(Link):
             self.client = client
             return value
         except Exception:
-            return
+            self._failed()
         finally:
             if not self.client:
                 client.ip.close()
-                self._failed()
 
     # Devices that lost the same broker do not come back together.
     def _failed(self):
