@@ -1,11 +1,11 @@
 """A simulated cellular modem on a pty: power, boot, AT lines, data mode and what disturbs them.
 
 `SimModem` is what tests and `sealband sim modem` use; a virtual board takes its `port`. The answers are in
-`host_tools.sim.modem_commands` and `modem_vendors`, SIM and network in `modem_network`, the data connection in
-`modem_call`. All times are virtual. One thread a modem.
+`host_tools.sim.modem_commands`, `modem_cellular`, `modem_clock` and `modem_vendors`, SIM and network in
+`modem_network`, the data connection in `modem_call`. All times are virtual. One thread a modem.
 
 The power key is no part of a pty: a datagram socket with the port's name beside it takes its presses, which is how a
-virtual board's pin gets here (`power_key_address`).
+virtual board's pin gets here (`modem_line.power_key_address`).
 """
 
 import contextlib
@@ -17,18 +17,18 @@ from typing import Any, Literal
 from host_tools.sim.clock import SimClock
 from host_tools.sim.loop import Loop
 from host_tools.sim.modem_call import ADDRESS, Call
-from host_tools.sim.modem_commands import TEXTS, UNKNOWN, CommandError, MobileError, Result
-from host_tools.sim.modem_line import Line
+from host_tools.sim.modem_line import Line, power_key_address
 from host_tools.sim.modem_network import Conditions, Registration, Sim
+from host_tools.sim.modem_syntax import TEXTS, UNKNOWN, CommandError, MobileError, Result, split_commands
 from host_tools.sim.modem_vendors import TYPES
 
 LINE_MAX = 556
 ANSWER_S = 0.02
 TICK_S = 0.05
-TICK_REAL_S = 0.01
+TICK_REAL_S = 0.02
+KEY_SLACK_REAL_S = 0.05  # a short press that the host's scheduler has made longer does not switch it off
 # V.250 table 1
 NUMBERS = {"OK": 0, "CONNECT": 1, "RING": 2, "NO CARRIER": 3, "ERROR": 4}
-_TOKEN = re.compile(r"[&\\]?[A-Za-z]\d*(?:=\d*)?\??")
 Power = Literal["off", "booting", "on", "leaving", "asleep"]
 
 
@@ -38,11 +38,6 @@ class ModemError(Exception):
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(what)
         self.remedy = remedy
-
-
-def power_key_address(port: str) -> str:
-    """Where the presses of the power key of the modem at this port go: one byte each, 1 down, 0 up."""
-    return f"\0sealband-modem{port}"
 
 
 class SimModem:
@@ -272,7 +267,7 @@ class SimModem:
         held_s, self._key_down_at = self._clock.now() - self._key_down_at, None
         if self.power in ("off", "asleep") and held_s >= self._commands.KEY_ON_S * 0.9:
             self._boot()
-        elif self.power == "on" and held_s >= self._commands.KEY_OFF_S * 0.9:
+        elif self.power == "on" and held_s >= self._commands.KEY_OFF_S + KEY_SLACK_REAL_S * self._clock.speed:
             self.power_down()
 
     # time
@@ -399,36 +394,3 @@ class SimModem:
             if self.power == "on":
                 self._result("NO CARRIER")
             self._next()
-
-
-def split_commands(text: str) -> list[str]:
-    """The commands of one line, after its AT (V.250 section 5.2): basic ones in a row, others up to a semicolon.
-
-    Raises:
-        CommandError: it is no such line.
-    """
-    found = []
-    rest = text.strip()
-    while rest:
-        if rest[0] in ";":
-            rest = rest[1:]
-        elif rest[0] in "+*":
-            quoted, end = False, len(rest)
-            for at, letter in enumerate(rest):
-                if letter == '"':
-                    quoted = not quoted
-                elif letter == ";" and not quoted:
-                    end = at
-                    break
-            found.append(rest[:end])
-            rest = rest[end:]
-        elif rest[0] in "Dd":
-            found.append(rest)
-            rest = ""
-        else:
-            basic = _TOKEN.match(rest)
-            if basic is None:
-                raise CommandError
-            found.append(basic[0])
-            rest = rest[basic.end() :].lstrip()
-    return found

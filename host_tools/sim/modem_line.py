@@ -20,6 +20,11 @@ PIECE_S = 0.003
 _SPEEDS = {getattr(termios, f"B{baud}"): baud for baud in (9600, 19200, 38400, 57600, 115200, 230400, 460800, 921600)}
 
 
+def power_key_address(port: str) -> str:
+    """Where the presses of the power key of the modem at this port go: one byte each, 1 down, 0 up."""
+    return f"\0sealband-modem{port}"
+
+
 class Line:
     """The pty; used in its loop's thread, apart from `port`.
 

@@ -8,13 +8,13 @@ Manual" V1.0 (QPOWD 2.x, QCFG 5.x, QNWINFO, QCSQ, QLTS, QCCID, URCs in 13) and "
 import re
 from datetime import timedelta
 
-from host_tools.sim.modem_commands import (
+from host_tools.sim.modem_cellular import PLMN
+from host_tools.sim.modem_clock import ClockCommands
+from host_tools.sim.modem_commands import ICCID
+from host_tools.sim.modem_syntax import (
     BAD_PARAMETERS,
-    ICCID,
     NOT_ALLOWED,
-    PLMN,
     CommandError,
-    Commands,
     MobileError,
     Result,
     arguments,
@@ -24,7 +24,7 @@ from host_tools.sim.modem_commands import (
 _RATS = {"cat-m": "CAT-M", "nb-iot": "NB-IOT"}
 
 
-class Sim7080(Commands):
+class Sim7080(ClockCommands):
     """SIMCom SIM7080G."""
 
     TYPE = "sim7080"
@@ -37,22 +37,21 @@ class Sim7080(Commands):
     DOWN_TEXT = "NORMAL POWER DOWN"
     connect_text = "CONNECT 150000000"
 
-    def vendor(self) -> dict[str, str]:
-        return {
-            "+CCID": "card",
-            "+CNACT": "app_network",
-            "+CNCFG": "app_settings",
-            "+CGNAPN": "network_apn",
-            "+CNMP": "mode",
-            "+CMNB": "lte_mode",
-            "+CBANDCFG": "bands",
-            "+CLTS": "local_time",
-            "+CPSI": "system",
-            "+CPOWD": "down",
-            "+CREBOOT": "reboot",
-            "+CNETLIGHT": "quiet",
-            "+CPSMSTATUS": "quiet",
-        }
+    TABLE = {
+        "+CCID": "card",
+        "+CNACT": "app_network",
+        "+CNCFG": "app_settings",
+        "+CGNAPN": "network_apn",
+        "+CNMP": "mode",
+        "+CMNB": "lte_mode",
+        "+CBANDCFG": "bands",
+        "+CLTS": "local_time",
+        "+CPSI": "system",
+        "+CPOWD": "down",
+        "+CREBOOT": "reboot",
+        "+CNETLIGHT": "quiet",
+        "+CPSMSTATUS": "quiet",
+    }
 
     def reset(self) -> None:
         super().reset()
@@ -193,7 +192,7 @@ _ALL_BANDS = (1, 2, 3, 4, 5, 8, 12, 13, 14, 18, 19, 20, 25, 26, 27, 28, 66, 85)
 _ALL_MASK = sum(1 << band - 1 for band in _ALL_BANDS)
 
 
-class Bg95(Commands):
+class Bg95(ClockCommands):
     """Quectel BG95-M3."""
 
     TYPE = "bg95"
@@ -207,21 +206,20 @@ class Bg95(Commands):
     KEY_OFF_S = 0.65
     DOWN_TEXT = "POWERED DOWN"
 
-    def vendor(self) -> dict[str, str]:
-        return {
-            "+QCCID": "card",
-            "+QCFG": "configure",
-            "+QNWINFO": "network_information",
-            "+QCSQ": "quality",
-            "+QLTS": "latest_time",
-            "+QPOWD": "down",
-            "+QICSGP": "context_settings",
-            "+QIACT": "ip_active",
-            "+QIDEACT": "ip_inactive",
-            "+QINISTAT": "initial",
-            "+QURCCFG": "quiet",
-            "+QSCLK": "quiet",
-        }
+    TABLE = {
+        "+QCCID": "card",
+        "+QCFG": "configure",
+        "+QNWINFO": "network_information",
+        "+QCSQ": "quality",
+        "+QLTS": "latest_time",
+        "+QPOWD": "down",
+        "+QICSGP": "context_settings",
+        "+QIACT": "ip_active",
+        "+QIDEACT": "ip_inactive",
+        "+QINISTAT": "initial",
+        "+QURCCFG": "quiet",
+        "+QSCLK": "quiet",
+    }
 
     def reset(self) -> None:
         super().reset()

@@ -15,7 +15,7 @@ import time
 import tty
 from collections.abc import Callable
 
-from host_tools.sim.modem import power_key_address
+from host_tools.sim.modem_line import power_key_address
 
 FIFO = 128  # the ESP32's (Technical Reference Manual, UART), behind the driver's buffer
 RX_MIN = 129  # ESP-IDF refuses a ring buffer that is no larger than the FIFO

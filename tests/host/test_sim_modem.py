@@ -14,9 +14,9 @@ import serial
 
 from host_tools.sim.clock import SimClock
 from host_tools.sim.hdlc import encode
-from host_tools.sim.modem import ModemError, SimModem, split_commands
-from host_tools.sim.modem_commands import CommandError, MobileError, arguments
+from host_tools.sim.modem import ModemError, SimModem
 from host_tools.sim.modem_network import Conditions, Registration, Sim
+from host_tools.sim.modem_syntax import CommandError, MobileError, arguments, split_commands
 from tests.support.micropython import ROOT
 
 SPEED = 20.0
