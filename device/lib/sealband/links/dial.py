@@ -108,8 +108,8 @@ def _set_clock(link, certificate):
     secure.set_clock(None, now, late_s)
 
 
-# The beginning of a certificate's validity, in seconds since 2025; 0: its year is not told in two digits, as years up to
-# 2049 are (RFC 5280, section 4.1.2.5).
+# The beginning of a certificate's validity, in seconds since 2025; 0: its year is not told in two digits, as it is up
+# to 2049 (RFC 5280, section 4.1.2.5).
 def _made(certificate):
     at = certificate.find(b"\x30\x1e\x17\x0d") + 4
     try:
