@@ -24,7 +24,7 @@ from host_tools.gateway import envelope, semtech_udp
 from host_tools.gateway.chirpstack_link import ChirpStackLink, ChirpStackOptions
 from host_tools.gateway.downlinks import Attempt, Carrier, Downlinks
 from host_tools.gateway.dutycycle import Ledger
-from host_tools.gateway.envelope import Downlink, EnvelopeError, Uplink
+from host_tools.gateway.envelope import Downlink, EnvelopeError, Route, Uplink
 from host_tools.gateway.gateways import Address, Gateway, GatewayRefused, Gateways, Network
 from host_tools.gateway.semtech_udp import (
     DatagramRefused,
@@ -356,15 +356,15 @@ class Bridge:
         except Exception:  # no payload may end the MQTT thread
             self._refuse("defect")
 
-    def serves(self, eui: str) -> bool:
-        """Whether this gateway's packet forwarder is at work here (`downlinks.Carrier`)."""
-        return self._gateways.serves(eui, time.monotonic())
+    def serves(self, route: Route) -> bool:
+        """Whether this is a packet forwarder's, and it is at work here (`downlinks.Carrier`)."""
+        if len(route.context) != 5 or not route.context.startswith(_CONTEXT):
+            return False
+        return self._gateways.serves(route.gateway, time.monotonic())
 
     def send(self, attempt: Attempt) -> None:
         """Send a PULL_RESP (`downlinks.Carrier`); GatewayRefused where that is not possible."""
         downlink, route = attempt.downlink, attempt.downlink.routes[0]
-        if len(route.context) != 5 or not route.context.startswith(_CONTEXT):
-            raise GatewayRefused("context", "this context is none of a packet forwarder's")
         gateway, address, token = self._gateways.downlink(route.gateway, attempt, time.monotonic())
         txpk = Txpk(
             data=downlink.frame,

@@ -21,7 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from host_tools.gateway import chirpstack
 from host_tools.gateway.chirpstack import EventRefused
 from host_tools.gateway.downlinks import Attempt, Downlinks
-from host_tools.gateway.envelope import EnvelopeError, Uplink
+from host_tools.gateway.envelope import EnvelopeError, Route, Uplink
 from host_tools.gateway.gateways import GATEWAYS_MAX, GatewayRefused, Gateways
 
 CONNECT_S = 10.0
@@ -122,15 +122,13 @@ class ChirpStackLink:
         """Whether the broker has us."""
         return self._client is not None and self._client.is_connected()
 
-    def serves(self, eui: str) -> bool:
-        """Whether this gateway is at work here (`downlinks.Carrier`)."""
-        return self._gateways.serves(eui, time.monotonic())
+    def serves(self, route: Route) -> bool:
+        """Whether this is of one of ChirpStack's gateways, and it is at work here (`downlinks.Carrier`)."""
+        return chirpstack.is_context(route.context) and self._gateways.serves(route.gateway, time.monotonic())
 
     def send(self, attempt: Attempt) -> None:
         """Publish a `down` command (`downlinks.Carrier`); GatewayRefused where that is not possible."""
         route = attempt.downlink.routes[0]
-        if not chirpstack.is_context(route.context):
-            raise GatewayRefused("context", "this context is none of ChirpStack's")
         if not self.connected:
             raise GatewayRefused("unreachable", "ChirpStack's broker is away")
         gateway, (prefix, _), token = self._gateways.downlink(route.gateway, attempt, time.monotonic())

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from host_tools.gateway.dutycycle import Entry, Ledger, TransmissionRefused
-from host_tools.gateway.envelope import Downlink
+from host_tools.gateway.envelope import Downlink, Route
 from host_tools.gateway.gateways import GatewayRefused
 
 # what a packet forwarder needs before it goes on the air (TX_START_DELAY and its queue's margin), and the way there
@@ -35,8 +35,11 @@ class Attempt:
 class Carrier(Protocol):
     """A kind of gateways and the way to them."""
 
-    def serves(self, eui: str) -> bool:
-        """Whether this gateway is at work here."""
+    def serves(self, route: Route) -> bool:
+        """Whether this route is of this kind, and its gateway at work here.
+
+        The kind is in the context, not in the EUI, which anybody can name to a bridge.
+        """
 
     def send(self, attempt: Attempt) -> None:
         """Ask the gateway of the first route; raises GatewayRefused if that is not possible."""
@@ -118,5 +121,5 @@ class Downlinks:
         return self._deliver(replace(downlink, routes=downlink.routes[1:]))
 
     def _carrier(self, downlink: Downlink) -> Carrier | None:
-        eui = downlink.routes[0].gateway
-        return next((carrier for carrier in self._carriers if carrier.serves(eui)), None)
+        route = downlink.routes[0]
+        return next((carrier for carrier in self._carriers if carrier.serves(route)), None)

@@ -354,7 +354,7 @@ def test_a_context_of_another_kind_of_gateway_is_refused(bridge: Bridge, server:
     for context in (b"\1\0\0\0\0", b"\0" * 4, b"\0" * 6):
         changed = replace(DOWNLINK, routes=(replace(ROUTE, context=context),))
         server.mqtt.publish(downlink_topic(EUI), changed.to_bytes(), qos=1)
-    wait_for(lambda: refused(bridge) == {"context": 3})
+    wait_for(lambda: refused(bridge) == {"unreachable": 3})
 
 
 def test_it_says_what_is_wrong_when_it_cannot_start(broker: EmbeddedBroker, bridge: Bridge) -> None:

@@ -5,6 +5,7 @@ Examples: chirpstack.io/docs, ChirpStack Gateway Bridge, payloads, events and co
 
 import base64
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -420,6 +421,30 @@ def test_only_gateways_of_the_list_are_served(brokers: tuple[EmbeddedBroker, Emb
     with Bridge(None, mqtt_port=ours.port, allowed={OTHER: None}, chirpstack=options) as bridge:
         gateways.send(f"eu868/gateway/{EUI}/event/up", up())
         wait_for(lambda: bridge.statistics()["refused"] == {"not_allowed": 1})
+
+
+def test_a_stranger_on_udp_who_names_a_gateway_of_chirpstack_does_not_take_its_downlinks(
+    brokers: tuple[EmbeddedBroker, EmbeddedBroker], server: Peer, gateways: Peer
+) -> None:
+    ours, theirs = brokers
+    options = ChirpStackOptions(theirs.host, theirs.port)
+    with (
+        Bridge(mqtt_port=ours.port, clock=lambda: NOW, chirpstack=options) as bridge,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger,
+    ):
+        stranger.connect(("127.0.0.1", bridge.udp_port))
+        stranger.settimeout(5)
+        stranger.send(b"\x02\0\0\x02" + bytes.fromhex(EUI))
+        assert stranger.recv(100)[3] == 4
+        gateways.send(f"eu868/gateway/{EUI}/event/up", up())
+        wait_for(lambda: server.got)
+        context = Uplink.from_message(*server.got[0]).context
+        route = Route(EUI, context, 867_300_000, "SF7BW125", 14, "EU868")
+        server.send(downlink_topic(EUI), Downlink(FRAME, NOW + 4.5, 5000, (route,)).to_bytes())
+        wait_for(lambda: gateways.got)
+        stranger.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            stranger.recv(2000)
 
 
 def test_it_says_which_broker_is_not_there(brokers: tuple[EmbeddedBroker, EmbeddedBroker]) -> None:

@@ -27,8 +27,8 @@ class Radio:
         self.unreachable: set[str] = set()
         self.asked: list[Attempt] = []
 
-    def serves(self, eui: str) -> bool:
-        return eui in self.euis
+    def serves(self, route: Route) -> bool:
+        return route.gateway in self.euis
 
     def send(self, attempt: Attempt) -> None:
         if attempt.downlink.routes[0].gateway in self.unreachable:

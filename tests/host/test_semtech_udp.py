@@ -185,7 +185,7 @@ def test_every_error_of_the_protocol_is_known(error: str) -> None:
 
 
 def test_what_the_sx1302s_forwarder_adds_is_let_be() -> None:
-    """github.com/Lora-net/sx1302_hal, packet_forwarder/PROTOCOL.md: jver, tmms, mid, rssis, foff; temp in the status."""
+    """github.com/Lora-net/sx1302_hal, packet_forwarder/PROTOCOL.md, sections 4 and 5."""
     packet = {"jver": 1, "tmms": 1462363677528, "mid": 8, "rssis": -37, "foff": -126, **GOOD}
     message = push({"rxpk": [packet], "stat": {**EXAMPLE_STAT, "temp": 23.2}})
     assert message.refused == ()
