@@ -10,6 +10,7 @@ from sealband.links.base import LinkError
 fakemodem.install()
 
 from sealband.links import attach, modemsetup, modemstart  # noqa: E402
+from sealband.links import modem as engine  # noqa: E402
 from sealband.links.lte import LteBearer  # noqa: E402
 
 # what up() may take, in ms: finding the module (two presses of its key, two other rates), SIM, settings, 180 s for a
@@ -19,6 +20,20 @@ SIM_MS = 10000 + 11 * 6000 + 5000 + 15000
 SETTINGS_MS = 5000 + 5 * 15000 + 2 * 10000 + 2 * 5000
 NETWORK_MS = 180000 + 2 * 5000 + 2000 + 2 * 5000
 UP_MS = WAKE_MS + SIM_MS + SETTINGS_MS + NETWORK_MS + 60000 + 30000 + 20000
+
+
+# what each transcript that does not come up is to end with
+ENDS = {
+    "SIM7080G finds no service": "no network",
+    "SIM7080G is denied": "the network refuses the SIM",
+    "SIM7080G goes off": "the modem goes off",
+    "SIM7000G without a SIM": "AT+CPIN?: +CME ERROR: 10",
+    "SIM7000G whose SIM is locked": "the SIM wants a key that was not provisioned",
+    "SIM7000G takes its PIN, and the carrier drops": "ATD*99#: NO CARRIER",
+    "BG96 is denied": "the network refuses the SIM",
+    "BG95 refuses the PIN": "AT+CPIN: +CME ERROR: 16",
+    "A7670E is only half registered": "no network",
+}
 
 
 def setup(name, store=None, **more):
@@ -70,8 +85,11 @@ def test_transcripts_end_as_they_should():
             # "+++" to a modem that is in no call is the beginning of a line
             assert not set(modem.commands) - set(wanted) - {"+++AT"}, (name, modem.commands)
         else:
-            refused(bearer, clock)
+            text, took = refused(bearer, clock)
+            assert text == ENDS[name], name
             assert not modem.on, name
+            # a refusal is not waited out
+            assert took < 60000 or text == "no network"
 
 
 def test_what_a_bearer_knows_of_its_network():
@@ -491,6 +509,26 @@ def test_options_that_the_module_has_not_are_errors():
     ):
         bearer, modem, clock = setup(name, **options)
         refused(bearer, clock)
+        for command in modem.commands:
+            assert not command.startswith(("AT+CBANDCFG=", 'AT+QCFG="band",')), command
+
+
+def test_setting_that_only_begins_alike_is_written():
+    for held, written in (("3", 0), ("3,1", 0), ("38", 1), ("13", 1), ("", 1)):
+        clock = Clock()
+        modem = FakeModem(clock, [("AT+X?", ["+X: " + held, "OK"]), ("AT+X=3", ["OK"])])
+        Board(modem)
+        asked = engine.Modem(fakemodem.UART(1, 115200, 25, 26, 2048), None, clock.ticks_ms)
+        changed, _ = run(clock, modemsetup._set(asked, "+X?", "+X:", "3", "+X=3"), 20000)
+        assert changed is bool(written) and modem.commands.count("AT+X=3") == written, held
+
+
+def test_deaf_module_without_a_switch_is_pressed_off():
+    bearer, modem, clock = setup("SIM7080G attaches")
+    up(bearer, clock)
+    modem.rate = 1  # it hears nothing any more
+    _, took = run(clock, bearer.down(), 30000)
+    assert not modem.on and took > 1500
 
 
 def test_bands_are_written_only_where_they_differ():
