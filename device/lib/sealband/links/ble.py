@@ -106,10 +106,10 @@ class Ble:
         visit = courier.Visit(claim, node.chain.eui, os.urandom, lambda r: courier.serve(node, r), self._attempt)
         try:
             await self._talk(visit, connection, up, down, courier.fragments)
-        except courier.VisitError as error:
-            if error.guess and visit.open:
+        except courier.Guess:
+            if visit.open:
                 self._attempt()  # a proof that was wrong is written down already
-        except (StoreError, asyncio.TimeoutError):
+        except (courier.VisitError, StoreError, asyncio.TimeoutError):
             pass
         except Exception:
             if connection.is_connected():

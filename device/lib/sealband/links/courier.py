@@ -3,7 +3,7 @@
 #
 # The secret is ten random bytes, so what can be heard of a visit helps nobody to guess it. A guess is paid before it
 # is judged: `attempt` has written it down when it returns. Whatever is not as it should be ends the visit: there is no
-# second try in a connection, and nobody is told why.
+# second try in a connection.
 import struct
 
 from sealband import commands, seal
@@ -16,10 +16,13 @@ _KEY = ">BIH"
 
 
 class VisitError(Exception):
-    # The courier is to be disconnected. `guess`: it counts as one who does not hold the secret.
-    def __init__(self, text, guess=False):
-        super().__init__(text)
-        self.guess = guess
+    # The courier is to be disconnected; nobody is told why.
+    pass
+
+
+class Guess(VisitError):
+    # And it counts as one who does not hold the secret.
+    pass
 
 
 # what everything of this label is derived from
@@ -64,7 +67,7 @@ class Visit:
     # One value that the courier wrote: the message to answer with, None while there is none.
     def take(self, value):
         if not value or value[0] & 0x7F != self._index or len(self._part) + len(value) > wire.MESSAGE_MAX + 1:
-            raise VisitError("fragment")
+            raise VisitError
         self._part += value[1:]
         self._index += 1
         if not value[0] & wire.LAST:
@@ -72,39 +75,36 @@ class Visit:
         message = self._part
         self._part = b""
         self._index = 0
-        if self.open:
-            return self._request(message)
-        return self._begin(message) if self._nonces is None else self._prove(message)
+        return self._request(message) if self.open else self._begin(message)
 
+    # the courier's nonce, then its proof
     def _begin(self, message):
-        if len(message) != 1 + wire.NONCE_LEN or message[0] != wire.VERSION:
-            raise VisitError("begin")
-        own = self._random(wire.NONCE_LEN)
-        self._nonces = message[1:] + own
-        return message[:1] + own
-
-    def _prove(self, message):
+        if self._nonces is None:
+            if len(message) != 1 + wire.NONCE_LEN or message[0] != wire.VERSION:
+                raise VisitError
+            self._nonces = message[1:] + self._random(wire.NONCE_LEN)
+            return message[:1] + self._nonces[wire.NONCE_LEN :]
+        self._attempt()
         block = hkdf.extract(self._nonces, base(self._claim))
         self._keys = wire.split(hkdf.expand(block, wire.KEYS_LABEL + self._eui, wire.KEYS_LEN))
-        key = self._keys[4]
-        self._attempt()
-        due = hkdf.hmac_sha256(key, b"courier")[: wire.PROOF_LEN]
+        block = self._keys[4]
+        due = hkdf.hmac_sha256(block, b"courier")[: wire.PROOF_LEN]
         # as numbers, so that the time does not tell how many bytes were right
         if len(message) != wire.PROOF_LEN or int.from_bytes(message, "big") ^ int.from_bytes(due, "big"):
-            raise VisitError("proof", True)
+            raise Guess
         self.open = True
-        return hkdf.hmac_sha256(key, b"device")[: wire.PROOF_LEN]
+        return hkdf.hmac_sha256(block, b"device")[: wire.PROOF_LEN]
 
     def _request(self, message):
         kc, kd, ic, iv, _ = self._keys
         count = self._count
         if count > CTR_MAX:
-            raise VisitError("count")
+            raise VisitError
         self._count += 1
         try:
             message = ccm.decrypt(kc, nonce(ic, count), message, b"", wire.TAG_LEN)
         except ccm.AuthError:
-            raise VisitError("tag")
+            raise VisitError
         return ccm.encrypt(kd, nonce(iv, count), self._serve(message), b"", wire.TAG_LEN)
 
 
@@ -128,7 +128,7 @@ def serve(node, request):
         return kind + (node.outbox.read(struct.unpack(_KEY, request)) or b"")
     if kind == b"\x04":
         return kind + bytes((_deliver(node, request),))
-    raise VisitError("request")
+    raise VisitError
 
 
 # A downlink that the courier brought; 0: opened, 1: refused. It may be days old, and the courier says when it comes.
@@ -139,10 +139,10 @@ def _deliver(node, data):
         if error.reason == seal.BAD_TAG:
             node.refuse()
             # else a label that was read would wear out the downlink's key within minutes
-            raise VisitError("downlink", True)
+            raise Guess
         return 1
     except StoreError:
-        raise VisitError("store")
+        raise VisitError
     try:
         commands.act(node, epoch, ctr, plaintext, True)
     except Exception as error:
