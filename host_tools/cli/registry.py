@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from host_tools.cli import registry_access, registry_devices, registry_keys
+from host_tools.cli import registry_access, registry_devices, registry_instructions, registry_keys
 from host_tools.cli.connection import APPS, database_option, keep_audit_log, key_file_option
 from host_tools.cli.guard import enter
 from host_tools.cli.operator_secrets import make_first_admin, password_option, totp_option
@@ -51,6 +51,7 @@ for _command in (
     registry_keys.backup,
     registry_keys.restore,
     *registry_devices.COMMANDS,
+    *registry_instructions.COMMANDS,
     *registry_access.COMMANDS,
 ):
     group.add_command(_command)

@@ -26,7 +26,7 @@ from host_tools.ingest.models import Command, Contact
 from host_tools.ingest.observer import Ended
 from provisioning.registry import audit
 from provisioning.registry.vault import Vault, VaultError
-from sealwire.messages import CONFIGURE, REKEY, REPORT, RESULT_DONE, RETIRE, UPDATE
+from sealwire.messages import CONFIGURE, CONSENT, REKEY, REPORT, RESULT_DONE, RETIRE, UPDATE
 from sealwire.names import DOWNLINK_NAMES
 
 REPEAT_S = 60.0
@@ -37,9 +37,9 @@ OPEN_MAX = 16  # a device
 KEPT_MAX = 32  # that ended, a device
 ROWS_A_STATEMENT = 500
 # rekey and retire are queued by `lifecycle` only: keys change on both sides, and the registry must be told
-KINDS = frozenset((CONFIGURE, UPDATE, REPORT, REKEY, RETIRE))
+KINDS = frozenset((CONFIGURE, UPDATE, REPORT, CONSENT, REKEY, RETIRE))
 # of these, a new one takes the place of one that was not carried out yet
-_REPLACE = frozenset((UPDATE, REPORT))
+_REPLACE = frozenset((UPDATE, REPORT, CONSENT))
 _OPEN = (Command.State.QUEUED, Command.State.SENT)
 _SENDING = struct.Struct(">IH")
 

@@ -4,7 +4,7 @@ The sync, which is no command, is in `host_tools.ingest.sync`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import cbor2
 
@@ -12,11 +12,13 @@ from host_tools.gateway.envelope import Route
 from sealwire import settings
 from sealwire.frame import FRAME_MAX, OVERHEAD
 from sealwire.keys import REKEY_LEN
-from sealwire.messages import CONFIGURE, REKEY, REPORT, RETIRE, UPDATE
+from sealwire.messages import CONFIGURE, CONSENT, REKEY, REPORT, RETIRE, UPDATE
 from sealwire.radio import EU868_FRAME_MAX, downlink_max
+from sealwire.records import RECORD_MAX
 from sealwire.update import URL_MAX
 
 SEQUENCE_MAX = 2**32 - 1
+RECORDS_A_CONSENT = 32  # what the narrowest downlink carries, with a number of two bytes each, is less: 17
 DIGEST_LEN = 32
 
 _DATA_RATE = re.compile(r"SF(\d{1,2})BW(\d{3})", re.ASCII)
@@ -53,6 +55,20 @@ def configure(values: Mapping[int, int]) -> bytes:
         if row is None or not row[2] <= value <= row[3]:
             raise ValueError(f"setting {key} cannot be {value}")
     return _sequence(CONFIGURE, dict(values))
+
+
+def consent(records: Collection[int]) -> bytes:
+    """Sample these records, and no other.
+
+    Raises:
+        ValueError: one is not a record id, or they are too many for a frame.
+    """
+    for record in records:
+        if not 1 <= record <= RECORD_MAX:
+            raise ValueError(f"record {record} is not in 1 to {RECORD_MAX}")
+    if len(set(records)) > RECORDS_A_CONSENT:
+        raise ValueError(f"more than {RECORDS_A_CONSENT} records")
+    return _sequence(CONSENT, sorted(set(records)))
 
 
 def report() -> bytes:

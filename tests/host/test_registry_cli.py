@@ -59,6 +59,31 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     return Desk(tmp_path, capsys, monkeypatch)
 
 
+def test_settings_consent_and_a_status_are_asked_for_by_name(desk: Desk):
+    desk("quota", MODEL, 1)
+    file = desk.registry.issue(1)
+    board = SoftBoard()
+    eui = board.eui.hex()
+    desk("import", desk.board("a", board, file))
+    assert desk("configure", eui, "send_every_s=300", "adaptive_rate=0")["command"]
+    assert "3000" in desk("configure", eui, "power_dbm=3000", status=1)["error"]
+    assert "sende" in desk("configure", eui, "sende=300", status=1)["error"]
+    assert desk("consent", eui, "heart_rate", "4", "70")["command"]
+    assert "no record" in desk("consent", eui, "heartrate", status=1)["error"]
+    assert desk("consent", eui, "--nothing")["state"] == "ordered"
+    assert desk("report", eui)["eui"] == eui
+    assert "next answers" in desk.people("report", eui)
+    for wrong in (
+        ["configure", eui],
+        ["configure", eui, "send_every_s"],
+        ["configure", eui, "send_every_s=-3"],
+        ["configure", eui, "send_every_s=300", "send_every_s=60"],
+        ["consent", eui],
+        ["consent", eui, "heart_rate", "--nothing"],
+    ):
+        assert run(["registry", *wrong, "--json"]) == 2
+
+
 def test_a_device_from_its_ticket_to_its_second_life(desk: Desk):
     service = public_bytes(ec.generate_private_key(ec.SECP256R1()))
     out = desk.folder / "tickets.json"
