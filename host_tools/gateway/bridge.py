@@ -177,6 +177,7 @@ class Bridge:
                 "transmit_results": dict(sorted(self._transmit_results.items())),
                 "gateways": self._summary(),
                 "broker": self._client is not None and self._client.is_connected(),
+                "chirpstack": None if self._chirpstack is None else self._chirpstack.connected,
             }
 
     def _summary(self) -> dict[str, dict[str, int | float | bool]]:
