@@ -422,3 +422,38 @@ def test_listeners_run_beside_the_node_s_work_and_not_in_deep_sleep():
         pass
     else:
         raise AssertionError("it was taken")
+
+
+def test_board_whose_application_listens_is_started_as_coroutines():
+    class Machine:
+        SOFT_RESET = 5
+        reset_cause = staticmethod(lambda: 1)
+        reset = staticmethod(lambda: None)
+
+    class Application:
+        @staticmethod
+        def build(board):
+            return App([], [], echo=False, listeners=[Listener()])
+
+    class Listener:
+        async def serve(self, node):
+            heard.append(node.chain.eui)
+            node.stop()
+
+    from sealband import outbox
+    from sealband.app import App
+
+    heard = []
+    w = Wearable()
+    real = outbox.Outbox
+    outbox.Outbox = lambda records: real(records, "/ram/outbox")
+    sys.modules["machine"], sys.modules["app"], sys.modules["board"] = Machine, Application, Machine
+    try:
+        from sealband import start
+
+        start.work(w.store, None, False)
+    finally:
+        outbox.Outbox = real
+        for name in ("machine", "app", "board", "sealband.start"):
+            sys.modules.pop(name, None)
+    assert heard == [EUI]
