@@ -20,8 +20,8 @@ HEAP = "1500wK"  # the corpus and its mutations; what a run may leave of it is b
 # they would be compiled anew for each of the runs
 lte._drop = lambda name: None
 
-# a registration of 20 s in place of 180, so that a run is short; each of these is a sum of limits in the code
-WAIT_S = 20
+# a registration of 8 s in place of 180, so that a run is short; each of these is a sum of limits in the code
+WAIT_S = 8
 WAKE_MS = 2 * 300 + 2200 + 5600 + 2 * (1000 + 15300 + 1000) + 300 + 2200 + 5600 + 2 * 600 + 5000 + 600
 SIM_MS = 2 * 5000 + 11 * 6000 + 5000 + 15000
 SETTINGS_MS = 5000 + 5 * 15000 + 2 * 10000 + 2 * 5000

@@ -17,7 +17,7 @@ from host_tools.sim.clock import SimClock
 from host_tools.sim.modem import SimModem
 from tests.support.micropython import ROOT
 
-SPEED = 5
+SPEED = 10
 APP = "from sealband.links.lte import LteBearer\n"
 MAIN = """
 import sys

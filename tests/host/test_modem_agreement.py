@@ -12,7 +12,7 @@ from host_tools.sim.clock import SimClock
 from host_tools.sim.modem import SimModem
 from tests.support.micropython import ROOT, Micropython
 
-SPEED = 8
+SPEED = 12
 EPOCH = 1735689600  # 2025-01-01
 FAMILIES = {"sim7080": "sim70xx", "bg95": "bg9x"}
 # a UART on a pty, in the simulation's time; what else a board has is tests/device/fakemodem.py's
