@@ -594,11 +594,13 @@ print("refused", refused)
 
 
 def test_stop_leaves_no_process_no_thread_and_no_descriptor(make: BoardMaker, tmp_path: Path) -> None:
-    board = make("while True: pass")
+    board = make("print('on')\nwhile True: pass")
     threads = set(threading.enumerate())
     descriptors = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
+        mark = board.line_count
         board.start()
+        board.wait_for("on", after=mark)  # while it is being started, the kernel shows no environment
         assert len(interpreters(tmp_path)) == 1
         board.stop()
         board.stop()
