@@ -11,7 +11,7 @@ from sealwire import messages
 
 TIMEOUT_S = 300
 
-RECORDS = (store.CHAIN, store.TLS, store.CLAIM, store.IDENTITY, store.CONFIG, store.SERVICE)
+RECORDS = (store.CHAIN, store.TLS, store.CLAIM, store.IDENTITY, store.CONFIG, store.CONSENT, store.SERVICE)
 
 
 def enrolled(**settings):
