@@ -41,7 +41,7 @@ def erase(where, outbox):
     for name in (store.CHAIN, store.TLS, store.CLAIM, store.IDENTITY, store.CONFIG, store.CONSENT, store.SERVICE):
         where.erase(name)
     outbox.erase()
-    for name in (store.UNLOCK, store.TAMPER, store.CLOSED, store.REKEYED, store.COURIER):
+    for name in (store.UNLOCK, store.TAMPER, store.CLOSED, store.REKEYED, store.COURIER, store.PIN):
         where.save_number(name, 0)
     where.erase(store.RETIRE)
 
