@@ -7,6 +7,7 @@ from micropython import const
 
 WAKEUP_ALL_LOW = const(0)
 WAKEUP_ANY_HIGH = const(1)
+_USUAL = const(254)  # most values are shorter
 
 
 class NVS:
@@ -27,8 +28,12 @@ class NVS:
         self._do(b"B", key, value)
 
     def get_blob(self, key, buffer):
+        # the chip copies into the buffer; a kilobyte of heap for each read is more than an application has to spare
         size = len(buffer)
-        value = self._do(b"C", key, struct.pack(">I", size), size)
+        room = struct.pack(">I", size)
+        value = self._do(b"C", key, room, min(size, _USUAL))
+        if size > _USUAL == len(value):
+            value = self._do(b"C", key, room, size)
         memoryview(buffer)[: len(value)] = value
         return len(value)
 
