@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from host_tools.courier.air import Air, Connection, Seen
 from host_tools.courier.errors import CourierError, NotTheDevice, VisitEnded
@@ -39,15 +38,15 @@ class Fetched:
     refused: int
 
 
-async def find(air: Air, label: Label, seconds: float) -> Seen:
-    """The label's device.
+async def find(air: Air, label: Label, seconds: float) -> list[Seen]:
+    """Who goes by a name of the label's device. More than one, when somebody repeats a name that the device had.
 
     Raises:
-        CourierError: it is not in reach.
+        CourierError: nobody is in reach.
     """
-    for seen in await air.scan(seconds):
-        if recognises(label, seen.pseudonym):
-            return seen
+    found = [seen for seen in await air.scan(seconds) if recognises(label, seen.pseudonym)]
+    if found:
+        return found
     raise CourierError(
         f"{label.eui.hex()} is not in reach",
         "come closer; a device that somebody has tried wrong labels on stays silent for up to a quarter of an hour",
@@ -55,7 +54,7 @@ async def find(air: Air, label: Label, seconds: float) -> Seen:
 
 
 class Visit:
-    """An open visit. Use `begin`."""
+    """A visit; `begin` opens one."""
 
     def __init__(self, connection: Connection, session: Session, label: Label) -> None:
         self._connection = connection
@@ -63,7 +62,8 @@ class Visit:
         self._assembler = Assembler()
         self._label = label
 
-    async def _prove(self) -> None:
+    async def prove(self) -> None:
+        """Both prove that they hold the secret; raises VisitEnded, NotTheDevice."""
         proof = self._session.challenge(await self._exchange(self._session.begin()))
         self._session.proven(await self._exchange(proof))
 
@@ -78,6 +78,10 @@ class Visit:
                         return answer
         except TimeoutError:
             raise VisitEnded("the device says nothing", "come closer and try again") from None
+
+    async def close(self) -> None:
+        """Disconnect; raises nothing."""
+        await self._connection.close()
 
     async def ask(self, request: bytes) -> bytes:
         """What follows a request's own byte in its reply.
@@ -147,8 +151,7 @@ class Visit:
 
 async def read_status(air: Air, label: Label, seconds: float) -> tuple[Status, int]:
     """The status of the label's device, and how many frames it has queued; raises CourierError."""
-    seen = await find(air, label, seconds)
-    async with begin(air, label, seen.address) as visit:
+    async with meet(air, label, seconds) as visit:
         return await visit.status(), len(await visit.keys())
 
 
@@ -160,29 +163,41 @@ async def carry(
     progress: Callable[[int, int], None] = lambda done, all_: None,
 ) -> Fetched:
     """Hand over answers to the label's device and take its frames along; raises CourierError."""
-    seen = await find(air, label, seconds)
-    async with begin(air, label, seen.address) as visit:
+    async with meet(air, label, seconds) as visit:
         return await visit.fetch(store, progress)
 
 
 @asynccontextmanager
-async def begin(air: Air, label: Label, address: str, **options: Any) -> AsyncIterator[Visit]:
-    """Connect and prove.
-
-    Args:
-        air: the radio.
-        label: of the device.
-        address: where it was seen.
-        options: for `Session`.
+async def meet(air: Air, label: Label, seconds: float) -> AsyncIterator[Visit]:
+    """Find the label's device, connect and prove.
 
     Raises:
+        CourierError: it is not in reach.
         VisitEnded: no connection, or the device does not take the proof.
         NotTheDevice: what answered does not hold the secret.
     """
+    found = await find(air, label, seconds)
+    for seen in found:
+        try:
+            visit = await begin(air, label, seen.address)
+        except (VisitEnded, NotTheDevice):
+            if seen is found[-1]:
+                raise
+            continue
+        try:
+            yield visit
+        finally:
+            await visit.close()
+        return
+
+
+async def begin(air: Air, label: Label, address: str) -> Visit:
+    """The same at this address; the visit is to be closed."""
     connection = await air.connect(address)
+    visit = Visit(connection, Session(label), label)
     try:
-        visit = Visit(connection, Session(label, **options), label)
-        await visit._prove()
-        yield visit
-    finally:
+        await visit.prove()
+    except BaseException:
         await connection.close()
+        raise
+    return visit

@@ -330,6 +330,33 @@ def test_forged_downlink_ends_the_visit_and_counts_as_a_guess():
     assert taken == [2] and board.w.store.load_number(COURIER) == 1
 
 
+def test_garbage_of_any_kind_and_at_any_moment_faults_nothing():
+    import os
+
+    async def story(board):
+        for number in range(60):
+            phone = AirPhone(await board.connect())
+            if number % 2:
+                assert await phone.enter()
+            for _ in range(number % 5):
+                air.write(os.urandom(1 + os.urandom(1)[0] % 182), phone.connection)
+                await asyncio.sleep_ms(0)
+            if number % 3:
+                air.write(bytes((0x80,)) + os.urandom(30), phone.connection)
+                while phone.connection.is_connected():
+                    await asyncio.sleep_ms(1)
+            phone.connection.drop()
+        phone = AirPhone(await board.connect())
+        assert await phone.enter() and await phone.request(b"\x01")
+        phone.connection.drop()
+
+    board = Board(handshake_ms=100, idle_ms=50)
+    queued = board.w.queue()
+    with Pauses():
+        board.play(story)
+    assert board.ble.errors == 0 and board.w.node.faults == 0 and board.w.queue() == queued
+
+
 def test_value_left_over_from_the_visit_before_is_not_taken_for_this_one_s():
     async def story(board):
         before = await board.connect()

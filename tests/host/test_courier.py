@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from host_tools.courier import visit as visits
 from host_tools.courier.errors import CourierError, NotTheDevice, VisitEnded
+from host_tools.courier.loopback import Loopback
 from host_tools.courier.session import Assembler, Session, fragments, recognises
 from host_tools.courier.store import CourierStore
 from host_tools.sim.interpreter import find_micropython
@@ -219,8 +220,7 @@ def test_courier_with_the_wrong_secret_is_dropped_and_the_device_is_silent_after
 
     async def guess() -> None:
         (seen,) = await board.air.scan(5)
-        async with visits.begin(board.air, wrong, seen.address):
-            pass
+        await visits.begin(board.air, wrong, seen.address)
 
     with pytest.raises(VisitEnded):
         asyncio.run(guess())
@@ -242,6 +242,30 @@ def test_stranger_holds_no_connection_open():
         assert time.monotonic() - begun < 5
         board.until_advertised()
         asyncio.run(visits.read_status(board.air, LABEL, 5))
+
+
+def test_impostor_that_repeats_a_name_of_the_device_keeps_no_courier_away(board: CourierBoard):
+    met: list[bytes] = []
+
+    async def visit() -> None:
+        (seen,) = await board.air.scan(5)
+
+        async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"A\x00\x0a" + seen.pseudonym)
+            met.append(await reader.read(1000))
+            # an answer of the right shape, and none of what it takes to follow it up
+            writer.write(b"w\x00\x00N\x00\x12\x80\x01" + bytes(16) + b"w\x00\x00N\x00\x11\x80" + bytes(16))
+            writer.close()
+
+        server = await asyncio.start_server(impostor, "127.0.0.1", 0)
+        air = Loopback([server.sockets[0].getsockname(), board.address])
+        assert len(await visits.find(air, LABEL, 5)) == 2
+        await visits.read_status(air, LABEL, 5)
+        server.close()
+
+    asyncio.run(visit())
+    assert len(met) >= 2
+    assert board.look("result = board.ble.visits") == 1
 
 
 def test_label_of_another_device_recognises_none(board: CourierBoard):
