@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cbor2
 import pytest
@@ -10,9 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from host_tools.gateway.broker import mosquitto_path
+from host_tools.ingest import sync
+from host_tools.ingest.unseal import Candidate, open_uplink, seal_downlink
 from host_tools.release.bundle import compile_file
 from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
+from provisioning.keys import epoch_keys
 from sealwire import update as wire
 from sealwire.messages import EPOCH_2025
 from tests.support.authority import Authority, common_name
@@ -25,6 +29,7 @@ from tests.support.mqtt_peer import wait
 pytestmark = pytest.mark.skipif(mosquitto_path() is None, reason="mosquitto is not installed")
 LIB = ROOT / "device" / "lib"
 FRAME, DOWNLINK = bytes([0xE0]) + bytes(range(40)), bytes([0xE0]) + bytes(range(20))
+KEY = bytes(range(32))
 WIFI = {"ssid": "ward", "key": "sealed-by-the-band"}
 SCRIPT = """
 import machine, network, sys, time
@@ -76,7 +81,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("library")
     for path in LIB.rglob("*.py"):
         name = path.relative_to(LIB).with_suffix("")
-        if name.parts[0] != "sealboot" and "update" not in name.parts[:-1] and "sensors" not in name.parts:
+        if "update" not in name.parts[:-1]:
             compile_file(path, folder / "lib" / name.with_suffix(".mpy"), name.as_posix(), optimise=3)
     return folder
 
@@ -84,14 +89,25 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Site:
     """A board, not started, and what was provisioned on it."""
 
-    def __init__(self, folder: Path, library: Path, authority: Authority, port: int, key: str = WIFI["key"]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        library: Path,
+        authority: Authority,
+        port: int,
+        key: str = WIFI["key"],
+        script: str = SCRIPT,
+        **settings: Any,
+    ) -> None:
         private = ec.generate_private_key(ec.SECP256R1())
         certificate = authority.sign(private.public_key(), common_name(EUI)).public_bytes(Encoding.DER)
         tls = b"\x01" + private.private_numbers().private_value.to_bytes(32, "big") + certificate
         now_s = int(time.time()) - EPOCH_2025
-        script = SCRIPT.format(eui=EUI, tls=tls, now_s=now_s, frame=FRAME, to_2000=EPOCH_2025 - 946684800)
+        given = {"eui": EUI, "tls": tls, "now_s": now_s, "frame": FRAME, "to_2000": EPOCH_2025 - 946684800}
         # ten times as fast: the time that an access point is waited for is no time of a test's
-        self.board: VirtualBoard = scripted(folder, script, clock=SimClock.start(10), wifi=WIFI)
+        self.clock = SimClock.start(10)
+        script = script.format(key=list(KEY), **given)
+        self.board: VirtualBoard = scripted(folder, script, clock=self.clock, wifi=WIFI, **settings)
         self.board.install(library)
         (folder / "more" / "update").mkdir(parents=True)
         table = {
@@ -171,3 +187,59 @@ def test_wrong_passphrase_is_an_error_in_time(
         assert "not-the" not in site.until("refused wifi: LinkError")
         site.until("ended, radio False holds True")
     assert "CONNECT" not in broker.log()
+
+
+NODE = """
+from sealband import store
+from sealband.app import App, Every
+from sealband.chain import Chain
+from sealband.links.mqtt import Mqtt
+from sealband.links.wifi import WifiBearer
+from sealband.node import Node
+from sealband.outbox import Outbox
+from sealband.sensors.base import Sensor
+
+class Still(Sensor):
+    records = (3,)
+
+    def read(self):
+        return (3650,)
+
+records = store.open_board()
+Chain.create(records, bytes.fromhex("{eui}"), bytes({key}), 60000000)
+records.save(store.TLS, {tls!r})
+app = App(sensors=[Every(10, Still())], links=[Mqtt(None, WifiBearer(), ntp=None)], send_every_s=60)
+Node(app, records, Chain.load(records), Outbox(records)).run_forever()
+"""
+
+
+def test_node_seals_sends_and_is_synced_over_wifi_and_survives_a_restart_of_the_broker(
+    tmp_path: Path, library: Path, authority: Authority, broker: Mosquitto
+) -> None:
+    """The same frames as over LoRa, opened by the server's own code, and its answers taken."""
+    site = Site(tmp_path / "b", library, authority, broker.port, script=NODE, heap="128wK")
+    eui = bytes.fromhex(EUI)
+    candidate = Candidate(eui, 0, epoch_keys(KEY, eui))
+    stored: set[int] = set()
+
+    counters = iter(range(1000))
+
+    def answered(server: Server, most: int) -> bool:
+        """Answer what came since; whether there are so many frames by now."""
+        while answers[0] < len(server.came):
+            stored.add(open_uplink(server.came[answers[0]][1], [candidate]).ctr)
+            told = sync.Sync(int(site.clock.now()) - EPOCH_2025, max(stored), sync.bitmap(max(stored), stored), 0)
+            downlink = seal_downlink(candidate.keys, eui, 0, next(counters), told.to_bytes())
+            server.publish(f"sb/v1/d/{EUI}/down", downlink)
+            answers[0] += 1
+        return len(stored) >= most
+
+    with site.board:
+        for most in (2, 3):
+            answers = [0]
+            with Server(broker) as server:
+                assert wait(lambda server=server, most=most: answered(server, most), 20), (stored, list(site.board.log))  # type: ignore[misc]
+            broker.stop()
+            broker.start()
+        assert sorted(stored) == list(range(len(stored)))
+        assert any("synced" in line for line in site.board.log)
