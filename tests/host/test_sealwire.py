@@ -168,3 +168,12 @@ def test_channels_lie_in_the_sub_band_with_one_percent_duty_cycle():
 def test_unknown_record_gets_a_name_of_its_number():
     assert records.lookup(200) == ("record_200", "", 0)
     assert records.lookup(3) == ("skin_temperature", "Cel", -2)
+
+
+def test_numbers_that_the_chain_repeats_are_sealwires() -> None:
+    # the device does not keep the module loaded for them
+    text = (ROOT / "device/lib/sealband/chain.py").read_text()
+    found = dict(re.findall(r"^_([A-Z_]+) = const\((\d+)\)$", text, re.M))
+    shared = {name: int(found[name]) for name in found if hasattr(keys, name)}
+    assert len(shared) == 5
+    assert shared == {name: getattr(keys, name) for name in shared}

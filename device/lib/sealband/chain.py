@@ -10,11 +10,18 @@ import struct
 
 from micropython import const
 
-from sealband import keys, store
+from sealband import once, store
 from sealband.errors import AlreadyEnrolled, ChainStopped, NotEnrolled, StoreError
 from sealwire import frame
-from sealwire import keys as labels
 
+# sealwire.keys, of which nothing else is needed while the node runs; a test holds them against it
+_EPOCH_PERIOD_S = const(86400)
+_COUNTER_STEP = const(256)
+_EPOCHS_WITHOUT_CONTACT = const(3)
+_FAILED_OPENINGS_MAX = const(16384)
+_REKEY_LEN = const(16)
+
+_KEYS = "sealband.keys"  # loaded for a start and a new epoch
 _VERSION = const(1)
 # version, eui, epoch, CK, high, began, contact, acknowledged, downlink next and failures
 _RECORD = ">B8sI32sIIIBII"
@@ -37,7 +44,7 @@ class Downlink:
 
     # A key that was tried so often is not believed any more.
     def worn_out(self):
-        return self.failures >= labels.FAILED_OPENINGS_MAX
+        return self.failures >= _FAILED_OPENINGS_MAX
 
 
 # A time as the record can hold it; None is no clock.
@@ -51,7 +58,7 @@ class Chain:
         self._store = where
         self.eui = eui
         self.epoch = 0
-        self.period_s = labels.EPOCH_PERIOD_S
+        self.period_s = _EPOCH_PERIOD_S
         self._ck = None
         self._high = 0
         self._began_s = 0  # seconds since 2025
@@ -91,7 +98,7 @@ class Chain:
         section = where.rtc_take("chain")
         if not whole:
             # The half that is gone may have been the newer one: step over all that it can have allowed.
-            chain._next = min(chain._high + labels.COUNTER_STEP, frame.CTR_MAX + 1)
+            chain._next = min(chain._high + _COUNTER_STEP, frame.CTR_MAX + 1)
             chain._commit(True, _high=chain._next)
         elif section:
             chain._resume(section)
@@ -110,7 +117,7 @@ class Chain:
         if self._next > frame.CTR_MAX:
             self._go_on_alone(None)
         if self._next >= self._high:
-            self._commit(_high=min(self._next + labels.COUNTER_STEP, frame.CTR_MAX + 1))
+            self._commit(_high=min(self._next + _COUNTER_STEP, frame.CTR_MAX + 1))
         if not self._marked:
             mark = (self.epoch & 0x7FFF) << 16 | self._next
             self._store.save_number(store.MARK, mark)
@@ -147,9 +154,9 @@ class Chain:
     # Begin the next epoch if it is due and the server is known to follow; True if it did. now_s None: no clock.
     def advance(self, now_s):
         if self._acknowledged and now_s is not None and now_s - self._began_s >= self.period_s:
-            self._begin(keys.ratchet(self._ck), now_s)
+            self._begin(once(_KEYS).ratchet(self._ck), now_s)
             return True
-        if self._downlink.worn_out() and self.epoch < self._contact + labels.EPOCHS_WITHOUT_CONTACT:
+        if self._downlink.worn_out() and self.epoch < self._contact + _EPOCHS_WITHOUT_CONTACT:
             # this epoch's acknowledgements can't be believed any more, so contact can't come about in it
             self._go_on_alone(now_s)
             return True
@@ -158,9 +165,9 @@ class Chain:
     # Begin the next epoch with the server's 16 random bytes. The command must have come in this epoch (`epoch` as
     # open_downlink gave it): of another key the server would make another chain. False if it did not.
     def rekey(self, r, now_s, epoch):
-        if epoch != self.epoch or len(r) != labels.REKEY_LEN:
+        if epoch != self.epoch or len(r) != _REKEY_LEN:
             return False
-        self._begin(keys.rekey(self._ck, r), now_s, epoch)
+        self._begin(once(_KEYS).rekey(self._ck, r), now_s, epoch)
         return True
 
     # Retire: nothing of the chain stays.
@@ -170,9 +177,9 @@ class Chain:
         self._keys = None
 
     def _go_on_alone(self, now_s):
-        if self.epoch >= self._contact + labels.EPOCHS_WITHOUT_CONTACT:
+        if self.epoch >= self._contact + _EPOCHS_WITHOUT_CONTACT:
             raise ChainStopped("no contact since epoch %d" % self._contact)
-        self._begin(keys.ratchet(self._ck), now_s)
+        self._begin(once(_KEYS).ratchet(self._ck), now_s)
 
     def _begin(self, ck, now_s, contact=None):
         self._commit(
@@ -219,7 +226,7 @@ class Chain:
     # --- the record
 
     def _derive(self):
-        self._keys = keys.epoch_keys(self._ck, self.eui)
+        self._keys = once(_KEYS).epoch_keys(self._ck, self.eui)
         _, kd, _, iv, did = self._keys
         self._downlink = Downlink(kd, iv, did)
 

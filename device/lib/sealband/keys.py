@@ -1,13 +1,18 @@
 # Derives every key of the chain (sealwire/README.md, Keys). Pure: keeps nothing, writes nothing.
 import hashlib
 
-from sealband.crypto import cbor, hkdf
-from sealwire import keys as labels
+from sealband import once
+
+# with this module they come and go
+hkdf = once("sealband.crypto.hkdf")
+labels = once("sealwire.keys")
 
 
 # What both sides agree on at enrolment, as one CBOR array.
 def transcript(ticket_id, eui, device_pub, ticket_pub, station_nonce, device_nonce):
-    from sealwire import enrolment  # once in a device's life
+    # once in a device's life
+    from sealband.crypto import cbor
+    from sealwire import enrolment
 
     return cbor.encode(
         [enrolment.TRANSCRIPT_LABEL, ticket_id, eui, device_pub, ticket_pub, station_nonce, device_nonce]
