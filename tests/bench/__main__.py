@@ -16,6 +16,7 @@ BENCHES = (
     "crypto",
     "airbytes",
     "energy",
+    "ack_rate",
     "heap",
     "ingest",
     "journal_import",

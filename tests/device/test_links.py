@@ -56,7 +56,8 @@ def test_an_event_goes_over_both_again_and_again_until_it_is_acknowledged():
     assert w.node.event(2)
     w.run(4 * 3600)
     bytes_seen = {data for _, data in lte.sent}
-    assert 4 <= len(lte.sent) < 40 and len(lte.connects) < 40 and len(lora.sent) < 80
+    # every four minutes or so over each, however long it lasts
+    assert 40 <= len(lte.sent) < 90 and len(lte.connects) < 90 and len(lora.sent) < 180
     lora.mute, lora.deaf = True, False
     w.run(3 * 3600)
     # heard over LoRa, but no answer comes back that way
@@ -72,14 +73,12 @@ def test_telemetry_waits_for_the_cheap_link_within_its_age_limit_and_goes_over_t
     w, lora, lte = two(patience_s=1800)
     w.run(130)
     lora.deaf = True
-    cut_ms = w.time.ms
-    w.run(1700)
-    assert lte.sent == []
-    w.run(1200)
+    w.run(700)
+    assert lte.sent == [] and len(w.queue()) >= 10
+    # then the cheap link's pauses reach beyond the age limit of the oldest frames
+    w.run(2200)
     assert lte.sent and set(kinds(w, lte.sent)) == {messages.TELEMETRY}
-    for ms, data in lte.sent:
-        newest = [t for t, _, _ in w.server.samples()]
-        assert ms - cut_ms >= 1800000 - 61000, newest
+    assert not [key for key in w.queue() if (w.node.outbox.age_s(key, w.node.clock.uptime()) or 0) > 1800 + 240]
     # and with the cheap link back, nothing goes over the dear one any more
     lora.deaf = False
     w.run(3600)
@@ -136,7 +135,7 @@ def test_a_server_that_is_lost_over_both_gets_a_hello_over_lora_only():
     assert hellos and not [data for _, data in lte.sent if frame.parse(data).kind == frame.KIND_HELLO]
     lora.deaf = lte.deaf = False
     w.run(3 * 3600)
-    assert len(w.queue()) <= 2 and len([b for b in w.node.session.backoffs if b.tries]) == 0
+    assert len(w.queue()) <= 2 and not w.node.session.backoffs[0].tries
 
 
 def test_an_event_does_not_wait_until_another_link_is_up():

@@ -49,12 +49,15 @@ def test_devices_that_lost_the_server_together_do_not_come_back_together():
     assert len(waits) >= 90
 
 
-def test_blocked_waits_for_the_duty_cycle_and_a_little_longer():
-    assert Backoff(lambda n: 0).wait_ms(0) == 0
-    for r, wait_ms in ((lambda n: 0, 60000), (lambda n: n - 1, 60000 + 8500 - 1)):
+def test_an_event_is_tried_again_within_minutes_however_long_the_link_has_failed():
+    for r, most_ms in ((lambda n: 0, 120000), (lambda n: n - 1, 360000)):
         backoff = Backoff(r)
-        backoff.hold(0, 60000, 8500)
-        assert backoff.wait_ms(0) == wait_ms and backoff.wait_ms(70000) == 0
+        assert backoff.wait_ms(0, True) == 0
+        for _ in range(12):
+            backoff.ended(5, True, False, False)
+            assert backoff.wait_ms(5, True) <= min(most_ms, backoff.wait_ms(5))
+        assert backoff.wait_ms(5, True) >= 119000 and backoff.wait_ms(5) >= 1800000
+        backoff.ended(9, True, True, True)
 
 
 class Bench:

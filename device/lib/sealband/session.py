@@ -103,7 +103,7 @@ class Session:
                 continue  # an older one like it waits
             patience_s = node.app.patience_s
             age_s = node.outbox.age_s(key, node.clock.uptime())
-            facts = self._facts(node.outbox.size(key), tried | self._used, key[0] == EVENT and self._hurry)
+            facts = self._facts(node.outbox.size(key), tried | self._used, key[0] == EVENT)
             index, wait_ms = policy.choose(key[0], patience_s if age_s is None else age_s, patience_s, facts)
             if index is not None and (only is None or index == only):
                 return key, index, 0
@@ -113,12 +113,12 @@ class Session:
         return None, None, soonest
 
     # what links/policy.py goes by, for a frame of this length
-    def _facts(self, length, tried, hurry):
+    def _facts(self, length, tried, event):
         node = self._node
         facts = []
         for index, link in enumerate(node.app.links):
             backoff = self.backoffs[index]
-            hold_ms = 0 if hurry else backoff.wait_ms(node.clock.uptime_ms())
+            hold_ms = 0 if event and self._hurry else backoff.wait_ms(node.clock.uptime_ms(), event)
             told = [None, 0, 0]
             for i, name in enumerate(_FACTS if link in node.links else ()):
                 number = node.ask(link, name, length)

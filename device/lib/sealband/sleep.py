@@ -69,7 +69,7 @@ def resample(sampler, state):
 
 
 def tried(session):
-    backoffs = [[one.failures, one.tries, one.not_before_ms] for one in session.backoffs]
+    backoffs = [[one.failures, one.tries, one.not_before_ms, one.event_ms] for one in session.backoffs]
     return [session.hold_ms, session.next_ms, session.attempted_ms, backoffs]
 
 
@@ -77,7 +77,7 @@ def retry(session, state):
     session.hold_ms, session.next_ms, session.attempted_ms, backoffs = state
     if len(backoffs) == len(session.backoffs):
         for i, one in enumerate(session.backoffs):
-            one.failures, one.tries, one.not_before_ms = backoffs[i]
+            one.failures, one.tries, one.not_before_ms, one.event_ms = backoffs[i]
 
 
 def gathered(batch):

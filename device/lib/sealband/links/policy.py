@@ -19,6 +19,7 @@ from sealband.outbox import EVENT, TELEMETRY
 
 _FIRST_MS = const(15000)
 _LONGEST_MS = const(3600000)
+_EVENT_MS = const(240000)  # of a pause, while an event waits
 _KEEP = const(200)  # permille of the airtime that telemetry leaves to events, statuses and receipts
 _KEEP_MS = const(60000)  # until it is looked at again
 FAILED_AFTER = const(9)  # sessions in a row: its pause is an hour then, and nothing is worth waiting for it
@@ -74,7 +75,7 @@ class Backoff:
         self._random = random
         self.failures = 0  # sessions in a row in which something went out and nothing was heard
         self.tries = 0  # sessions in a row that left something to try again
-        self.not_before_ms = 0
+        self.not_before_ms = self.event_ms = 0
 
     @property
     def lost(self):
@@ -91,11 +92,8 @@ class Backoff:
         if not done:
             pause_ms = min(_LONGEST_MS, _FIRST_MS << min(self.tries - 1, 16))
             self.not_before_ms = now_ms + pause_ms // 2 + self._random(pause_ms)
+            self.event_ms = min(self.not_before_ms, now_ms + _EVENT_MS // 2 + self._random(_EVENT_MS))
 
-    # No session for so long, and up to `spread_ms` longer, so that devices that wait for the same do not come together.
-    def hold(self, now_ms, wait_ms, spread_ms):
-        self.not_before_ms = max(self.not_before_ms, now_ms + wait_ms + self._random(spread_ms))
-
-    # how long until the next session
-    def wait_ms(self, now_ms):
-        return max(0, self.not_before_ms - now_ms)
+    # How long until the next session. For an event it is never much longer than the first pauses.
+    def wait_ms(self, now_ms, event=False):
+        return max(0, (self.event_ms if event else self.not_before_ms) - now_ms)
