@@ -35,6 +35,9 @@ def channels(table: Table, region: str) -> tuple[int, ...] | None:
         for khz in chosen:
             if not any(low + _HALF_KHZ <= khz <= high - _HALF_KHZ for low, high in BANDS_KHZ[region]):
                 raise table.error("channels_khz", f"{khz} is not within a band of {region}")
+        if region == "EU868" and not set(radio.region(region)[0]) <= set(chosen):
+            # those that every gateway hears (RP002), and without which there would be a sub-band without a channel
+            raise table.error("channels_khz", "868100, 868300 and 868500 must be among them")
         return chosen
     # eight channels, which is what most gateways hear
     number = table.optional_integer("sub_band", 1, 8)

@@ -314,6 +314,7 @@ def test_unknown_board_is_refused_and_cannot_leave_the_folder() -> None:
         ('region = "EU868"', 'region = "MARS"', "region: 'MARS' is none of"),
         ('region = "EU868"', 'region = "EU868"\nchannels_khz = [868700]', "868700 is not within a band of EU868"),
         ('region = "EU868"', 'region = "EU868"\nchannels_khz = [868000]', "868000 is not within a band of EU868"),
+        ('region = "EU868"', 'region = "EU868"\nchannels_khz = [867100]', "868100, 868300 and 868500 must be among"),
         ('region = "EU868"', 'region = "EU868"\nchannels_khz = []', "1 to 16 channels"),
         ('region = "EU868"', 'region = "EU868"\nchannels_khz = [868300, 868100]', "must be in rising order"),
         ('region = "EU868"', 'region = "EU868"\nsub_band = 2', "sub_band: unknown key"),
