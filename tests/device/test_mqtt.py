@@ -1,6 +1,5 @@
 # MQTT packets by the examples of the standard (MQTT 3.1.1, OASIS, 29 October 2014; its figures and tables), the link's
 # own rules with a connection that is made up, and what heap they take.
-import sys
 import time
 
 from sealband.links import mqtt, publisher
@@ -270,15 +269,3 @@ def test_grade_is_the_bearer_s_unless_the_application_says_another():
     assert mqtt.Mqtt(None, Bearer()).grade == 3
     assert mqtt.Mqtt(None, Bearer(), grade=5).grade == 5
     assert link().energy_mj(9) > link(Client()).energy_mj(9) > 0
-
-
-def test_what_is_unloaded_leaves_no_name_behind():
-    from sealband.links import secure
-
-    mqtt.unload("secure")
-    assert "sealband.links.secure" not in sys.modules
-    assert not hasattr(sys.modules["sealband.links"], "secure")
-    mqtt.unload("secure")
-    from sealband.links import secure as again
-
-    assert again is not secure

@@ -3,6 +3,7 @@ import os
 import sys
 import time
 
+import sealband
 from sealband import provision
 from sealband.crypto import cbor
 from sealband.links.base import LinkError
@@ -153,6 +154,8 @@ def with_wifi(row):
 # A station, after a bearer was brought up with this in the provisioned file; None: it would not come up
 def brought_up(table):
     before, provision.PATH = provision.PATH, PATH
+    # it is loaded for an occasion only, and this is the one to be loaded
+    sys.modules["sealband.provision"] = sealband.provision = provision
     wlan = FakeWlan()
     try:
         with open(PATH, "wb") as file:

@@ -492,9 +492,11 @@ def test_time_server_that_floods_or_is_silent_holds_nobody_up(board: MqttBoard, 
 
 ASYNCIO = """
 import asyncio
+import sealband.links
 from sealband.links import dial, publisher, secure
 async def main(name, port, ca, certificate, key, frame, keepalive_s, listen_ms):
     publisher.KEEPALIVE_S = keepalive_s
+    sys.modules["sealband.links.publisher"] = sealband.links.publisher = publisher
     context = secure.pinned(ca, certificate, key)
     ticks = []
     async def beside():
@@ -524,8 +526,7 @@ def test_client_runs_under_asyncio_beside_others(board: MqttBoard, broker: Mosqu
     assert wait(lambda: len(server.came) == before + 1)
     # alone for longer than the broker puts up with
     logged = len(broker.log())
-    sent, came, ticks = board.call(f"{call}{FRAMES[1]!r}, 2, 5000))")
-    assert sent is True and came == [] and ticks > 100
-    assert broker.log()[logged:].count(f"Received PINGREQ from {EUI}") >= 3
+    sent, came, ticks = board.call(f"{call}{FRAMES[1]!r}, 2, 3600))")
+    assert sent is True and came == [] and ticks > 80
+    assert broker.log()[logged:].count(f"Received PINGREQ from {EUI}") >= 2
     assert f"{EUI} has exceeded timeout" not in broker.log()
-    board.micropython.run("publisher.KEEPALIVE_S = 60")

@@ -44,9 +44,12 @@ def test_heap_of_mqtt_over_tls_stays_within_bounds(tmp_path: Path) -> None:
         assert board.drive("watched(link.connect())") is None
         connected, peak = board.call("used() - before"), board.call("peak - before")
         assert board.drive("link.send(bytes(255))") is True
-        board.micropython.run("link.client.ip.close()\nlink.client = None")
+        board.micropython.run(
+            "code = type(link.client), type(link.client.ip)\nlink.client.ip.close()\nlink.client = None"
+        )
         loaded = board.call("used() - before")
         board.drive("link.disconnect()")
+        board.micropython.run("code = None")
         left = board.call("used() - before")
         print(f"{idle} bytes idle, {peak} while it connects, {connected} connected, {loaded} of it code, {left} later")
         assert 0 < idle < IDLE_MAX and left < IDLE_MAX

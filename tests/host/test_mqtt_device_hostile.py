@@ -159,7 +159,7 @@ def test_every_packet_cut_short_is_no_packet(board: MqttBoard, broker: Broker) -
 def test_every_changed_byte_ends_well(board: MqttBoard, broker: Broker) -> None:
     chance = random.Random(11)
     for at in range(len(GOOD)):
-        for value in {GOOD[at] ^ 1, GOOD[at] ^ 0x80, GOOD[at] ^ 0x10, 0, 0xFF, chance.randrange(256)}:
+        for value in {GOOD[at] ^ 1, GOOD[at] ^ 0x80, 0, 0xFF, chance.randrange(256)}:
             meet(board, broker, GOOD[:at] + bytes([value]) + GOOD[at + 1 :])
     # a changed frame is the seal's to refuse
     assert meet(board, broker, and_stay(GOOD[:-1] + b"\xff")) == (True, [FRAME[:-1] + b"\xff"])
@@ -171,9 +171,9 @@ def test_bytes_and_packets_lost_doubled_and_swapped_end_well(board: MqttBoard, b
     for at in range(len(GOOD)):
         meet(board, broker, GOOD[:at] + GOOD[at + 1 :])
         meet(board, broker, GOOD[:at] + GOOD[at : at + 1] * 2 + GOOD[at + 1 :])
-    for _ in range(60):
+    for _ in range(40):
         meet(board, broker, b"".join(chance.choices(packets, k=chance.randrange(1, 9))))
-    for _ in range(60):
+    for _ in range(40):
         meet(board, broker, chance.randbytes(chance.randrange(1, 400)))
 
 

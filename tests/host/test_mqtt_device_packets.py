@@ -84,7 +84,8 @@ class Fake:
     def begin(self, host, port): pass
     def made(self, ms, context, host): return True
     def close(self): pass
-publisher.ip.Connection = Fake
+from sealband.links import ip
+ip.Connection = Fake
 steps = dial.connect(b"24a160fffe123456", "host", 8883, None)
 next(steps)
 """

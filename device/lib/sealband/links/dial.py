@@ -1,11 +1,10 @@
 # Making an MQTT connection for mqtt.py: bearer, clock, certificates, TLS, session. Loaded for that and dropped.
-import sys
 import time
 
 from micropython import const
 
+from sealband import once
 from sealband.links.base import LinkError
-from sealband.links.mqtt import unload
 from sealband.store import CHAIN, TLS
 
 _CONNACK = const(0x20)
@@ -18,12 +17,9 @@ _PAST_S = const(604800)
 
 # 0, if this board has what the link needs: a way, a broker, a CA, and a certificate of its own; else None.
 def provisioned(link):
-    from sealband import provision
-
-    site = provision.load()
+    site = once("sealband.provision").load()
     way = site and (site.wifi if link.name == "wifi" else site.cellular)
     held = link.store.load(TLS)
-    _forget()
     if way and site.broker and site.ca and held and len(held) > 1 + _KEY_LEN:
         return 0
 
@@ -33,22 +29,16 @@ def run(link):
     yield from link.bearer.up()
     held = link.store.load(TLS)
     yield from _set_clock(link, held[1 + _KEY_LEN :])
-    from sealband import provision
-    from sealband.links import secure
-
-    site = provision.load()
-    context = secure.pinned(site.ca, held[1 + _KEY_LEN :], held[1 : 1 + _KEY_LEN])
+    site = once("sealband.provision").load()
+    context = once("sealband.links.secure").pinned(site.ca, held[1 + _KEY_LEN :], held[1 : 1 + _KEY_LEN])
     host, port = site.broker
-    # the handshake needs the memory
-    site = held = secure = provision = None
-    _forget()
+    site = held = None  # the handshake needs the memory
     return (yield from connect(link.store.load(CHAIN)[1 : 1 + _EUI_LEN].hex().encode(), host, port, context))
 
 
 # Connect to a broker as the device of this name; context: for TLS; more: of publisher.Publisher's constructor.
 def connect(name, host, port, context, *more):
-    from sealband.links import publisher
-
+    publisher = once("sealband.links.publisher")
     topic = b"sb/v1/d/" + name
     client = publisher.Publisher(_text(topic + b"/up"), topic + b"/down", *more)
     done = False
@@ -79,12 +69,6 @@ def _text(data):
     return len(data).to_bytes(2, "big") + data
 
 
-def _forget():
-    unload("secure")
-    if sys.modules.pop("sealband.provision", None):
-        delattr(sys.modules["sealband"], "provision")
-
-
 # Certificates are judged by the chip's clock. Until the first sync nobody that we believe has told the time: what the
 # network says is taken for this only, and never for less than what is surely past, as is the making of our own
 # certificate.
@@ -95,17 +79,12 @@ def _set_clock(link, certificate):
         now = max(now, _made(certificate))
         said = link.bearer.time()
         if said is None and link.ntp:
-            from sealband.links import ntp
-
-            said = yield from ntp.ask(link.ntp[0], link.ntp[1])
-            unload("ntp")
+            said = yield from once("sealband.links.ntp").ask(link.ntp[0], link.ntp[1])
         if said is None:
             late_s = _PAST_S
         elif said > now:
             now = said
-    from sealband.links import secure
-
-    secure.set_clock(None, now, late_s)
+    once("sealband.links.secure").set_clock(None, now, late_s)
 
 
 # The beginning of a certificate's validity, in seconds since 2025; 0: its year is not told in two digits, as it is up

@@ -1,10 +1,9 @@
 # Sealed frames over MQTT and TLS, on any bearer that brings IP: published to the device's own topic, downlinks from the
 # one beside it. It sees no plaintext. Here is what stays loaded: whether and when there may be a connection. Making one
 # is dial.py's, the connection publisher.py's and ip.py's; they are loaded for a session.
-import sys
-
 from micropython import const
 
+from sealband import once
 from sealband.links.base import Link, LinkError
 
 _FRAME_MAX = const(255)  # sealwire.frame.FRAME_MAX
@@ -29,10 +28,7 @@ class Mqtt(Link):
 
     def open(self, store, clock, settings, random):
         self.store, self.clock, self.random = store, clock, random
-        from sealband.links import dial
-
-        self._free_at_ms = dial.provisioned(self)
-        unload("dial")
+        self._free_at_ms = once("sealband.links.dial").provisioned(self)
 
     def wait_ms(self, frame_len):
         if frame_len > _FRAME_MAX or self._free_at_ms is None:
@@ -48,17 +44,13 @@ class Mqtt(Link):
     def connect(self):
         if self.client:
             return
-        from sealband.links import dial
-
         try:
-            self.client = yield from dial.run(self)
+            self.client = yield from once("sealband.links.dial").run(self)
         except Exception as error:
             # also the driver's, mbedtls's, and too little memory for it
             self._failed()
             yield from self.disconnect()
             raise LinkError("%s: %r" % (self.name, error))
-        finally:
-            unload("dial")
 
     def send(self, frame):
         if len(frame) > _FRAME_MAX or not (yield from self._drive("publish", frame)):
@@ -75,8 +67,6 @@ class Mqtt(Link):
         if self.client:
             self.client.ip.close()
             self.client = None
-        unload("publisher")
-        unload("ip")
         yield from self.bearer.down()
 
     # Have the connection do this: what comes of it. None: it failed, or there is none. One that failed, or was left in
@@ -101,9 +91,3 @@ class Mqtt(Link):
         hold_ms = min(_HOLD_MAX_MS, _HOLD_MS << min(self._failures, 9))
         self._failures += 1
         self._free_at_ms = self.clock.uptime_ms() + hold_ms // 2 + self.random(hold_ms)
-
-
-# What this module of the package takes is the application's again.
-def unload(name):
-    if sys.modules.pop(__name__[:15] + name, None):
-        delattr(sys.modules[__name__[:14]], name)

@@ -8,7 +8,7 @@ import time
 
 from micropython import const
 
-from sealband.links import ip
+from sealband import once
 from sealband.links.base import LinkError
 
 _PUBLISH = const(0x30)  # its lower bits are flags
@@ -81,7 +81,7 @@ def _pause(ms):
 class Publisher:
     # up: the topic to publish to, with its length in front; down: the topic that is subscribed to; sleep(ms): awaited
     def __init__(self, up, down, sleep=_pause):
-        self.ip = ip.Connection()
+        self.ip = once("sealband.links.ip").Connection()
         self._up = up
         self._down = down
         self._sleep = sleep

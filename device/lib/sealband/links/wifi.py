@@ -4,6 +4,7 @@ import time
 
 from micropython import const
 
+from sealband import once
 from sealband.links.base import LinkError
 
 _STEP_MS = const(100)
@@ -28,9 +29,7 @@ class WifiBearer:
 
     # Join the provisioned network.
     def up(self):
-        from sealband import provision
-
-        site = provision.load()
+        site = once("sealband.provision").load()
         return self.join(site and site.wifi, _UP_MS)
 
     # Connect to (name, key) and get an address, or LinkError within that time: a generator of pauses in ms.
