@@ -680,6 +680,63 @@ def test_output_that_nobody_reads_does_not_stop_the_board(make: BoardMaker) -> N
         board.wait_for("through", 30.0)
 
 
+ASYNCIO = """
+import asyncio, time
+log = []
+async def work(n, ms):
+    try:
+        await asyncio.sleep_ms(ms)
+        log.append(n)
+        return n
+    except asyncio.CancelledError:
+        log.append(-n)
+        raise
+async def fails():
+    await asyncio.sleep_ms(1)
+    raise ValueError("x")
+async def waits(event):
+    await event.wait()
+    return "set"
+async def caught(awaitable):
+    try:
+        return await awaitable
+    except (ValueError, asyncio.CancelledError, asyncio.TimeoutError) as error:
+        return type(error).__name__
+async def main():
+    tasks = [asyncio.create_task(work(n, ms)) for n, ms in ((1, 600), (2, 200), (3, 200), (4, 400))]
+    await asyncio.sleep_ms(300)
+    tasks[3].cancel()
+    await tasks[0]
+    print("order", log, all(task.done() for task in tasks))
+    print("gather", await asyncio.gather(work(5, 50), work(6, 20)), await caught(asyncio.gather(work(7, 50), fails())))
+    print("limit", await caught(asyncio.wait_for_ms(work(8, 5000), 100)), log[-1], await asyncio.wait_for(work(9, 99), 5))
+    event = asyncio.Event()
+    one, other = asyncio.create_task(waits(event)), asyncio.create_task(waits(event))
+    await asyncio.sleep_ms(10)
+    other.cancel()
+    event.set()
+    print("event", await one, await caught(other), other.cancel())
+    outer = asyncio.create_task(asyncio.wait_for(work(10, 10000), 100))
+    await asyncio.sleep_ms(10)
+    outer.cancel()
+    print("nested", await caught(outer), log[-1])
+    begin = time.ticks_ms()
+    await asyncio.sleep(2)
+    print("slept", 2000 <= time.ticks_diff(time.ticks_ms(), begin) < 3000)
+asyncio.run(main())
+"""
+
+
+def test_asyncio_s_tasks_are_cancelled_and_waited_for_in_virtual_time(make: BoardMaker) -> None:
+    with make(ASYNCIO, clock=SimClock.start(5)) as board:
+        board.wait_for("order [2, 3, -4, 1] True")
+        board.wait_for("gather [5, 6] ValueError")
+        board.wait_for("limit TimeoutError -8 9")
+        board.wait_for("event set CancelledError False")
+        board.wait_for("nested CancelledError -10")
+        board.wait_for("slept True")
+
+
 LOAD = """
 import gc, sys, time, machine
 machine.Pin(1); machine.unique_id(); machine.RTC().memory(); machine.I2C; machine.ADC; machine.SPI; machine.WDT

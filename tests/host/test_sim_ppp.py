@@ -678,6 +678,48 @@ secure.close()
         assert board.its_modem.calls == 1  # type: ignore[attr-defined]
 
 
+def test_tls_in_asyncio_passes_ppp_and_sees_the_lost_carrier(
+    make: BoardMaker, serve: Callable[..., int], tmp_path: Path
+) -> None:
+    certificate = Certificate(tmp_path / "one")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.file)
+
+    def treat(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            while line := tls.recv(1000):
+                tls.sendall(line.upper())
+
+    script = f"""{DIAL}
+dial()
+import asyncio, tls
+context = tls.SSLContext(tls.PROTOCOL_TLS_CLIENT)
+context.load_verify_locations(bytes.fromhex("{certificate.der.hex()}"))
+async def main():
+    reader, writer = await asyncio.open_connection(
+        "10.64.64.1", {serve(treat)}, ssl=context, server_hostname="localhost")
+    for n in (1, 300, 3000):
+        writer.write(b"a" * n + b"\\n")
+        await writer.drain()
+        print("line", n, await reader.readline() == b"A" * n + b"\\n")
+    try:
+        await asyncio.wait_for(reader.read(1), 1)
+    except asyncio.TimeoutError:
+        print("waiting")
+    try:
+        print("read", await reader.read(1))
+    except OSError as error:
+        print("broken", error.errno)
+asyncio.run(main())
+"""
+    with make(script) as board:
+        for n in (1, 300, 3000):
+            board.wait_for(f"line {n} True", 30)
+        board.wait_for("waiting")
+        board.its_modem.lose_carrier()  # type: ignore[attr-defined]
+        board.wait_for("broken 103")
+
+
 def test_lost_carrier_breaks_the_board_s_sockets(make: BoardMaker, serve: Callable[..., int]) -> None:
     port = serve(lambda connection: time.sleep(5))
     script = f"""{DIAL}

@@ -64,7 +64,7 @@ _BLOCKS = {
     "esp32": 39,
     "lora": 197,
     "network": 10,
-    "select": 23,
+    "select": 42,
     "socket": 83,
 }
 
