@@ -264,38 +264,31 @@ def test_guesses_are_locked_out_ever_longer_and_also_over_a_reset():
 
 
 def test_guess_counts_when_the_power_fails_while_it_is_judged():
-    from sealband.links.courier import Visit
-
     world = World(flash=True)
     board = Board(world=world)
+    board.ble._store = board.w.store
 
     class Off(BaseException):
         pass
 
-    def fails(*_):
-        raise Off
-
-    phone = Phone(Visit(CLAIM, EUI, lambda n: bytes(n), None, board.ble._attempt), EUI, claim=bytes(10))
-    board.ble._store = board.w.store
+    phone = Phone(courier.Visit(CLAIM, EUI, lambda n: bytes(n), None, board.ble._attempt), EUI, claim=bytes(10))
     proof = phone.proof(phone.begin())
-    real = courier.hkdf.hmac_sha256
-    calls = []
+    counted = []
 
     # dies at the first thing that is done with the proof
-    def hmac(key, message):
-        if message == b"courier":
-            calls.append(Store(world.nvs.revived(world.power)).load_number(COURIER))
-            raise Off
-        return real(key, message)
+    def once(name):
+        counted.append(Store(world.nvs.revived(world.power)).load_number(COURIER))
+        raise Off
 
-    courier.hkdf.hmac_sha256 = hmac
+    real = courier.once
+    courier.once = once
     try:
         phone.tell(proof)
     except Off:
         pass
     finally:
-        courier.hkdf.hmac_sha256 = real
-    assert calls == [1]
+        courier.once = real
+    assert counted == [1]
 
 
 def test_flash_that_keeps_no_count_lets_nobody_in():

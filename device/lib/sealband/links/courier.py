@@ -6,8 +6,8 @@
 # second try in a connection.
 import struct
 
-from sealband import commands, seal
-from sealband.crypto import ccm, hkdf
+from sealband import commands, once, seal
+from sealband.crypto import ccm
 from sealband.errors import SealError, StoreError
 from sealwire import ble as wire
 from sealwire.frame import CTR_MAX, nonce
@@ -25,15 +25,11 @@ class Guess(VisitError):
     pass
 
 
-# what everything of this label is derived from
-def base(claim):
-    return hkdf.extract(wire.BASE_LABEL, claim)
-
-
 # The name to go by until the next one: only who holds the secret can tell that two of them are of one device.
 def pseudonym(claim, random):
     r = random(wire.NAME_RANDOM_LEN)
-    key = hkdf.expand(base(claim), wire.NAME_LABEL, 32)
+    hkdf = once("sealband.crypto.hkdf")
+    key = hkdf.expand(hkdf.extract(wire.BASE_LABEL, claim), wire.NAME_LABEL, 32)
     return r + hkdf.hmac_sha256(key, r)[: wire.NAME_LEN - wire.NAME_RANDOM_LEN]
 
 
@@ -85,7 +81,8 @@ class Visit:
             self._nonces = message[1:] + self._random(wire.NONCE_LEN)
             return message[:1] + self._nonces[wire.NONCE_LEN :]
         self._attempt()
-        block = hkdf.extract(self._nonces, base(self._claim))
+        hkdf = once("sealband.crypto.hkdf")
+        block = hkdf.extract(self._nonces, hkdf.extract(wire.BASE_LABEL, self._claim))
         self._keys = wire.split(hkdf.expand(block, wire.KEYS_LABEL + self._eui, wire.KEYS_LEN))
         block = self._keys[4]
         due = hkdf.hmac_sha256(block, b"courier")[: wire.PROOF_LEN]
