@@ -5,6 +5,7 @@ import hmac
 import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 import cbor2
 import pytest
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from sealwire import enrolment, frame, keys, messages, names, radio, records
+from sealwire import enrolment, frame, keys, messages, names, radio, records, update
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "device/lib/sealwire/README.md").read_text()
@@ -170,10 +171,14 @@ def test_unknown_record_gets_a_name_of_its_number():
     assert records.lookup(3) == ("skin_temperature", "Cel", -2)
 
 
-def test_numbers_that_the_chain_repeats_are_sealwires() -> None:
-    # the device does not keep the module loaded for them
-    text = (ROOT / "device/lib/sealband/chain.py").read_text()
-    found = dict(re.findall(r"^_([A-Z_]+) = const\((\d+)\)$", text, re.M))
-    shared = {name: int(found[name]) for name in found if hasattr(keys, name)}
-    assert len(shared) == 5
-    assert shared == {name: getattr(keys, name) for name in shared}
+@pytest.mark.parametrize(
+    ("module", "shared"),
+    [("chain", keys), ("orders", keys), ("update/order", update), ("update/trial", update)],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_numbers_that_a_module_repeats_are_sealwires(module: str, shared: ModuleType) -> None:
+    # the device does not keep a whole module loaded for them
+    text = (ROOT / f"device/lib/sealband/{module}.py").read_text()
+    found = {name: int(value) for name, value in re.findall(r"^_([A-Z_]+) = const\((\d+)\)", text, re.M)}
+    common = {name: value for name, value in found.items() if hasattr(shared, name)}
+    assert common and common == {name: getattr(shared, name) for name in common}

@@ -2,21 +2,22 @@
 # nothing. Loaded for the occasion.
 import hashlib
 
+from micropython import const
+
 from sealband import once
 from sealband import store as names
 from sealband.config import SettingsError
 from sealband.errors import StoreError
 from sealwire import messages
-from sealwire.keys import REKEY_LEN
+
+_REKEY_LEN = const(16)  # sealwire.keys
 
 
 # The result code, for the receipt.
 def follow(node, epoch, kind, items):
     try:
         if kind == messages.UPDATE:
-            from sealband.update import order
-
-            return order.take(node, items)
+            return once("sealband.update.order").take(node, items)
         if kind == messages.REPORT or kind == messages.RETIRE:
             if len(items) != 1:
                 return messages.RESULT_MALFORMED
@@ -40,7 +41,7 @@ def follow(node, epoch, kind, items):
                 node.ask(link, "configure", node.config)
             return messages.RESULT_DONE
         if kind == messages.REKEY:
-            if len(items) != 2 or type(items[1]) is not bytes or len(items[1]) != REKEY_LEN:
+            if len(items) != 2 or type(items[1]) is not bytes or len(items[1]) != _REKEY_LEN:
                 return messages.RESULT_MALFORMED
             return _rekey(node, epoch, items[1])
     except SettingsError as error:

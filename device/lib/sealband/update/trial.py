@@ -1,11 +1,14 @@
 # Whether new code is healthy: every sensor that gave values before the switch answers, and the server has acknowledged
 # something since. Then a start of its own makes it stay (duty.py). Loaded only on trial.
+from micropython import const
+
 import sealboot
 from sealband.crypto import cbor
 from sealband.outbox import REPLY
 from sealband.store import write_file
 from sealwire import messages
-from sealwire.update import STARTED
+
+_STARTED = const(5)  # sealwire.update, for which the node has no room
 
 _DEADLINE_S = 28800  # then this start has failed; boot.py counts them
 
@@ -34,7 +37,7 @@ class Trial:
     # One look.
     def work(self, node):
         if not self._told and not node.resumed:
-            self._told = node.say(REPLY, messages.UPDATE_REPORT, self._sequence, STARTED, 0)
+            self._told = node.say(REPLY, messages.UPDATE_REPORT, self._sequence, _STARTED, 0)
         if self.acknowledged and self._sensors_answer(node):
             if self._label:
                 from esp32 import Partition
