@@ -59,12 +59,13 @@ def test_noise_on_the_reports_does_not_make_it_flap():
 
 
 def test_one_good_report_is_not_enough_and_the_worst_of_three_counts():
-    state = rate.begin(10, 14)
-    for db in (25, 25):
-        rate.adapt(state, db, 12, 14)
-        assert state[:2] == [10, 14]
-    rate.adapt(state, 14, 12, 14)
-    assert state[:2] == [9, 14]
+    for reports in ((25, 25, 14), (14, 25, 25), (25, 14, 25)):
+        state = rate.begin(10, 14)
+        for db in reports[:2]:
+            rate.adapt(state, db, 12, 14)
+            assert state[:2] == [10, 14]
+        rate.adapt(state, reports[2], 12, 14)
+        assert state[:2] == [9, 14]
 
 
 def test_silence_takes_one_step_at_a_time_first_to_full_power_then_slower():
