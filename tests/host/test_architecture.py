@@ -76,3 +76,11 @@ def test_top_level_has_no_other_folders():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     folders = {name.split("/")[0] for name in listed if "/" in name}
     assert {name for name in folders if not name.startswith(".")} <= TOP_FOLDERS
+
+
+def test_every_package_is_installed() -> None:
+    named = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]) - {"sealwire"}
+    top = ("boards", "host_tools", "provisioning")
+    found = {path.parent.relative_to(ROOT) for name in top for path in (ROOT / name).rglob("__init__.py")}
+    # what is not Python of the host is package data
+    assert named == {".".join(path.parts) for path in found if "micropython" not in path.parts}
