@@ -9,8 +9,7 @@ _SLICE_MS = const(1000)
 # Until node.stop(). An event of another coroutine is sent within a second.
 async def run(node):
     node.running = True
-    for listener in node.app.listeners:
-        asyncio.create_task(listener.serve(node))
+    node.listening = [asyncio.create_task(listener.serve(node)) for listener in node.app.listeners]
     while node.running:
         try:
             for pause_ms in node.work():
