@@ -32,6 +32,26 @@ CHAIN_KEY = bytes(range(32))
 BEGIN_S = 60_000_000
 UNIX_BEGIN_S = EPOCH_2025 + BEGIN_S
 LIMIT_S = 120.0
+# the same application with a second link, and everything loaded that it needs while it is connected
+MQTT = """
+
+def _mqtt(board):
+    import sys
+
+    from sealband.links.mqtt import Mqtt
+    from sealband.links.wifi import WifiBearer
+
+    class Station:
+        def isconnected(self):
+            return False
+
+    link = Mqtt(board, WifiBearer(Station()))
+    link.held = []
+    for name in ("ip", "secure", "publisher"):
+        __import__("sealband.links." + name)
+        link.held.append(sys.modules["sealband.links." + name])
+    return link
+"""
 # want of memory ends as one of these: the application catches what its parts raise, and goes on
 FAILURES = ("Error", "] fault", "] sensor", "] link", "] store", "] stopped", "] time", "] refused", "] dropped")
 
@@ -119,17 +139,18 @@ def _counted(data: bytes | None) -> bytes:
     return b"-1\n" if data is None else b"%d\n" % len(data) + data
 
 
-def run(heap: str, seconds: int = 660, *, closed: bool = False) -> Cycle:
+def run(heap: str, seconds: int = 660, *, closed: bool = False, mqtt: bool = False) -> Cycle:
     """Let the application run for so many virtual seconds with this heap (as `-X heapsize=`).
 
     Args:
         closed: as on a board that the station has closed: boot.py runs main.py itself, and the port is watched.
+        mqtt: MQTT over TLS is loaded beside LoRa, as while it is connected, without buffers and mbedtls's objects.
 
     Raises:
         CycleFailed: it ended early or did not do all it should, for want of memory as a rule.
     """
     cycle = Cycle()
-    _play(heap, seconds, cycle, closed)
+    _play(heap, seconds, cycle, closed, mqtt)
     text = "\n".join(cycle.output)
     if any(word in text for word in FAILURES) or not cycle.output[-1:] or not cycle.output[-1].startswith("done "):
         raise CycleFailed(text)
@@ -151,11 +172,15 @@ def chip_share() -> int:
     return int(cycle.output[-1].split()[1]) - int(bare.stdout)
 
 
-def _play(heap: str, seconds: int, cycle: Cycle, closed: bool = False) -> None:
+def _play(heap: str, seconds: int, cycle: Cycle, closed: bool = False, mqtt: bool = False) -> None:
     world = _World(cycle, closed)
     with tempfile.TemporaryDirectory() as folder:
         tree, chip, flash = (Path(folder) / name for name in ("tree", "chip", "flash"))
-        compile_tree(ROOT / "device", tree, boards.load("VIRTUAL"))
+        app = Path(folder) / "app.py"
+        app.write_text((ROOT / "device" / "app.py").read_text())
+        if mqtt:
+            app.write_text(app.read_text().replace("links=[LoRa(board)]", "links=[LoRa(board), _mqtt(board)]") + MQTT)
+        compile_tree(ROOT / "device", tree, boards.load("VIRTUAL"), app=app)
         pack(tree)
         for source in CHIP.rglob("*.py"):
             name = source.relative_to(CHIP)

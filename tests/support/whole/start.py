@@ -27,6 +27,7 @@ class Flash:
 
 def provision():
     import pack  # noqa: F401
+
     from sealband import store
     from sealband.chain import Chain
 
