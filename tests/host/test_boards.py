@@ -406,8 +406,8 @@ def test_definition_that_does_not_fit_its_chip_or_itself_is_refused(
 
 
 def test_board_that_cannot_send_is_refused() -> None:
+    without = re.sub(r"\[radio\].*?(?=\[i2c\])|\[modem\].*?(?=\[battery\])", "", GOOD, flags=re.DOTALL)
     with pytest.raises(boards.BoardError, match="nothing to send with"):
-        without = re.sub(r"\[radio\].*?(?=\[i2c\])|\[modem\].*?(?=\[battery\])", "", GOOD, flags=re.DOTALL)
         boards.parse(without.replace("[5]", "[]"), "VIRTUAL")
 
 
