@@ -1,7 +1,5 @@
 """Keys and certificates of the broker and of services, each pair in one PEM file as `--mqtt-certificate` takes it."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -13,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from host_tools.broker import rules, trust
 from host_tools.release.files import FileRefused
-from provisioning import certificates, service_certificates
+from provisioning import certificates, service_certificates, wholefile
 from provisioning.signers import Signer
 
 
@@ -70,19 +68,6 @@ def make(
     else:
         der = service_certificates.issue_broker(issuer, signer, rules.SERVICES, hosts, point, days, now)
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + certificates.to_pem(der)
-    _write(out, text)
+    wholefile.replace(out, text)
     made = x509.load_der_x509_certificate(der)
     return Made(made.subject.rfc4514_string(), sha256(der).hexdigest(), made.not_valid_after_utc)
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # mode 600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise

@@ -17,7 +17,6 @@ import os
 import pwd
 import secrets
 import signal
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from host_tools.broker import mosquitto, rules, trust
 from host_tools.broker.mosquitto import Configuration, Limits, Listener
+from provisioning import wholefile
 
 FORMAT = "sealband/1 broker"
 SETTINGS, CONF, RULES = "broker.json", "mosquitto.conf", "rules.acl"
@@ -350,19 +350,7 @@ def _owner(user: str) -> tuple[int, int] | None:
 
 
 def _replace(path: Path, content: bytes, owner: tuple[int, int] | None) -> None:
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o640)
-            if owner:
-                os.fchown(file.fileno(), -1, owner[1])
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+    wholefile.replace(path, content, 0o640, owner[1] if owner else -1)
 
 
 def _read(path: Path) -> bytes:

@@ -10,14 +10,13 @@ A device that is suspended, revoked or retired is in the first as refused, and n
 """
 
 import json
-import os
-import tempfile
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from host_tools.ingest.answers import device_downlink_topic
+from provisioning import wholefile
 from provisioning.registry.devices import HEARD
 from provisioning.registry.models import Certificate, Device
 
@@ -83,14 +82,4 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         OSError: the disk refuses.
     """
-    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o640)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+    wholefile.replace(path, content, 0o640)
