@@ -13,7 +13,8 @@ from host_tools.broker.folder import Settings, Written
 from host_tools.ingest import broker_list
 from provisioning import certificates
 from provisioning.registry import audit, issuers
-from provisioning.registry.models import Issuer
+from provisioning.registry.errors import RegistryError
+from provisioning.registry.models import Batch, Issuer
 from provisioning.registry.vault import Vault
 from provisioning.signers import Signer
 
@@ -39,6 +40,10 @@ def renew(
     Raises:
         TrustError, RulesError, FolderError, RegistryError, SignerError, OSError: see `folder.write`.
     """
+    # a name that is mistyped would leave the stolen key trusted, and nobody would notice
+    unknown = sorted(set(settings.without) - set(Batch.objects.values_list("name", flat=True)))
+    if unknown:
+        raise RegistryError(f"there is no batch {unknown[0]!r}", "see: sealband registry batches")
     now = clock()
     at = datetime.fromtimestamp(now, UTC)
     rows = Issuer.objects.filter(ends_at__gt=at).exclude(batch__name__in=settings.without).order_by("id")

@@ -224,6 +224,16 @@ def test_batch_whose_issuing_key_was_stolen_is_trusted_no_more(desk: Desk):
     assert desk("broker", "config", desk.home, "--without-batch", "")["issuers"] == 1
 
 
+def test_batch_that_is_mistyped_does_not_stay_trusted_without_a_word(desk: Desk):
+    desk.batch()
+    desk("broker", *desk.first(), "--issuing-key", desk.key("issuing"))
+    before = (desk.home / folders.SETTINGS).read_bytes()
+    for name in (desk.file.batch.upper() + "0", desk.file.batch + " "):
+        said = desk("broker", "config", desk.home, "--without-batch", name, status=1)
+        assert f"there is no batch {name!r}" in said["error"] and "registry batches" in said["remedy"]
+    assert (desk.home / folders.SETTINGS).read_bytes() == before
+
+
 def test_it_says_what_is_missing_and_what_to_do(desk: Desk, tmp_path: Path):
     said = desk("broker", "config", tmp_path / "new", "--host-name", "x", status=1)
     assert "--root is missing" in said["error"] and said["remedy"]
