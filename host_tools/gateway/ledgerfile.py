@@ -5,13 +5,14 @@ line, half written. What a gateway then did not send stays in the file, for its 
 """
 
 import contextlib
-import os
 from pathlib import Path
 from typing import IO
 
 from host_tools.gateway.dutycycle import DISORDER_S, GUARD_S, HOUR_S, Entry, Ledger, TransmissionRefused, band_of
+from provisioning import wholefile
 
 LINES_MAX = 50_000  # then those that are over are left out
+MODE = 0o644  # who sends how long is no secret: anybody hears it
 
 
 class LedgerError(Exception):
@@ -70,13 +71,9 @@ class KeptLedger(Ledger):
             self._file = None
 
     def _write(self, lines: list[str]) -> None:
-        beside = self._path.with_name(self._path.name + ".new")
-        with beside.open("w", encoding="ascii") as file:
-            file.writelines(line + "\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
+        # to a name that nobody can foresee: in a folder that others may write to, a link could lie in wait
+        wholefile.replace(self._path, "".join(line + "\n" for line in lines).encode("ascii"), MODE)
         self.close()
-        beside.replace(self._path)
         self._file = self._path.open("a", encoding="ascii")
         self._lines = len(lines)
 

@@ -243,3 +243,13 @@ def test_the_file_does_not_grow_without_bound(tmp_path: Path, monkeypatch: pytes
     for number in range(200):
         ledger.reserve(GATEWAY, "EU868", 868_100_000, "SF7BW125", 20, 14, 400.0 * number)
     assert len((tmp_path / "ledger").read_text().splitlines()) <= 20
+
+
+def test_a_link_that_lies_in_wait_beside_the_file_is_not_followed(tmp_path: Path) -> None:
+    """The ledger may be in a folder that others can write to, as /tmp is."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "ledger.new").symlink_to(victim)
+    KeptLedger(tmp_path / "ledger", 1000.0).reserve(GATEWAY, "EU868", 868_100_000, "SF12BW125", 51, 14, 1000.0)
+    assert victim.read_text() == "mine"
+    assert spend(KeptLedger(tmp_path / "ledger", 1000.0)) == 13
