@@ -43,6 +43,12 @@ def certificates(pem: bytes, what: str) -> list[x509.Certificate]:
         raise TrustError(f"{what} holds no certificate in PEM", "name a PEM file") from None
 
 
+def keys(pem: bytes) -> set[bytes]:
+    """The public keys of these certificates, DER."""
+    shape = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    return {each.public_key().public_bytes(*shape) for each in certificates(pem, "an authority")}
+
+
 def authority(root_pem: bytes, issuers: Iterable[bytes], now: datetime) -> bytes:
     """PEM of the root and of the issuing certificates that it signed and that are not over.
 

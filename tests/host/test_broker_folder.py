@@ -182,6 +182,13 @@ def test_one_root_for_devices_and_services_is_refused(site: BrokerSite, tmp_path
     refused(site, TrustError, "devices and services", services_root=tmp_path / "root.crt")
 
 
+def test_one_roots_key_under_two_certificates_is_refused_too(site: BrokerSite, tmp_path: Path):
+    """Devices would get in at the services' door, where no revocation list is asked for."""
+    again = tmp_path / "again.crt"
+    again.write_bytes(certificates.to_pem(certificates.create_root(FileSigner(ROOT), "Devices", 300, site.now)))
+    refused(site, TrustError, "devices and services", services_root=again)
+
+
 @pytest.mark.parametrize("name", ["user", "log", "root"])
 def test_setting_that_would_write_a_line_of_its_own_is_refused(site: BrokerSite, tmp_path: Path, name: str):
     if name == "root":
