@@ -104,14 +104,20 @@ class Answers:
         """
         now = self._clock()
         self._taken = []
-        asked = self._asked(genuine, new, now)
+        # What its window can no longer be met for is no reason to keep quiet: the next gateway's copy may be in time,
+        # where the one that told first was slow, has a wrong clock, or lies.
+        in_time = [one for one in genuine if not _is_late(one, now)]
+        asked = self._asked(in_time, new, now)
         # of several links the one that keeps the others quiet
         links = {
             one.target.row.device: one.target.row.link for one in sorted(asked, key=lambda one: _RANKS[one.key[2]])
         }
         store.note_promised(links, int(now * 1000))
         self._taken = [one for one in asked if one.due > now]
-        return self._answer([one for one in asked if one.due <= now])
+        given = self._answer([one for one in asked if one.due <= now])
+        late = {(*one.key.number, one.row.link) for one in genuine if _is_late(one, now)}
+        given.late += len(late - {one.key for one in asked})
+        return given
 
     def committed(self) -> None:
         """The transaction of `give` was: what it took on itself is remembered."""
@@ -199,8 +205,7 @@ class Answers:
             target = asked.target
             plaintext = None
             if number in able:
-                longest = plaintexts.answer_max(found[0].route if found else None)
-                plaintext = self._command(target, ctr, longest, due.pop(number[0], []), given)
+                plaintext, found = self._command(target, ctr, found, due.pop(number[0], []), given)
             if plaintext is None:
                 plaintext = self._sync(target, found, now)
                 given.synced.add(number[0])
@@ -218,10 +223,13 @@ class Answers:
             else:
                 given.publications.append((device_downlink_topic(candidate.eui), frame))
 
-    def _command(self, target: Genuine, ctr: int, longest: int, due: Sequence[Command], given: "Given") -> bytes | None:
-        """The first command of at most `longest` bytes, noted as sent."""
+    def _command(
+        self, target: Genuine, ctr: int, found: list[Way], due: Sequence[Command], given: "Given"
+    ) -> tuple[bytes | None, list[Way]]:
+        """The first command that can be carried, noted as sent, and by which ways it goes."""
         for row in due:
-            if row.plaintext_len > longest:
+            by = ways.another(found, row.tries + row.too_long)
+            if row.plaintext_len > plaintexts.answer_max(by[0].route if by else None):
                 given.too_long.append(row.pk)
                 continue
             plaintext = self._queue.open(row)
@@ -233,8 +241,8 @@ class Answers:
             ):
                 continue
             self._queue.sent(row, target.key.candidate.epoch, ctr)
-            return plaintext
-        return None
+            return plaintext, by
+        return None, found
 
     def _sync(self, target: Genuine, found: Sequence[Way], now: float) -> bytes:
         row = target.row
@@ -248,7 +256,8 @@ class Answers:
             anchor=anchor,
             bitmap=sync.bitmap(anchor, counters),
             release=self._newest_release(target.key.model),
-            margin=max((way.margin for way in found), default=None),
+            # not the best of all: a gateway that is passed over, since it may lie, has no say in the data rate either
+            margin=found[0].margin if found else None,
         )
         return statement.to_bytes()
 
@@ -275,6 +284,11 @@ class Given:
         self.answered_by: list[int] = []
         self.late = 0
         self.unanswerable = 0
+
+
+def _is_late(one: Genuine, now: float) -> bool:
+    """Whether a frame was heard over LoRa so long ago that no answer to it could reach its window."""
+    return one.heard.uplink is not None and now - one.heard.received_at > RX1_DELAY_S - SEND_AHEAD_S
 
 
 def _takes_commands(target: Genuine) -> bool:

@@ -4,7 +4,7 @@ A frame is stored once; who heard it is stored beside it, up to a bound, since a
 gateway, or be one. Nothing of this is a wearer's: it is about radio.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,9 @@ from host_tools.ingest.store import FRAMES_A_STATEMENT, Number
 # Of one frame. Gateways that hear one transmission are few; what is beyond is somebody who replays it, or a gateway
 # that lies, and must not grow the table.
 RECEPTIONS_MAX = 16
+# Of one frame and gateway: one for each time that the device sends it. A gateway that tells of more must not take the
+# room of those that hear the next repetition, for by theirs the answer goes that the first one swallowed.
+OF_GATEWAY_MAX = 4
 
 _COLUMNS = (
     "frame_id",
@@ -47,6 +50,7 @@ def insert(heard: Iterable[Heard]) -> int:
     """Store receptions of frames that are stored; how many were left out because their frame has enough of them."""
     waiting = list({(one.number, one.uplink.gateway, one.received_at_ms): one for one in heard}.values())
     room = _room({one.number for one in waiting})
+    told_of = _told_of([frame for frame, free in room.values() if free < RECEPTIONS_MAX])
     rows: list[tuple[Any, ...]] = []
     left_out = 0
     # the first of each frame, also where one gateway tells of the same frame again and again
@@ -54,11 +58,12 @@ def insert(heard: Iterable[Heard]) -> int:
         if one.number not in room:
             continue  # not stored: its device is gone meanwhile
         frame, free = room[one.number]
-        if not free:
+        told = one.uplink
+        if not free or told_of[frame, told.gateway] >= OF_GATEWAY_MAX:
             left_out += 1
             continue
         room[one.number] = frame, free - 1
-        told = one.uplink
+        told_of[frame, told.gateway] += 1
         values = told.rssi, told.snr, told.frequency_hz, told.data_rate, told.region, told.context, False
         rows.append((frame, told.gateway, one.received_at_ms, *values))
     _store(rows)
@@ -95,6 +100,15 @@ def _room(numbers: set[Number]) -> dict[Number, tuple[int, int]]:
             for frame, device, epoch, ctr, count in cursor.fetchall():
                 found[device, epoch, ctr] = frame, max(0, RECEPTIONS_MAX - count)
     return found
+
+
+def _told_of(frames: Sequence[int]) -> Counter[tuple[int, str]]:
+    """How many receptions each gateway has of these frames (primary keys)."""
+    counts: Counter[tuple[int, str]] = Counter()
+    if frames:
+        rows = Reception.objects.filter(frame_id__in=frames).values_list("frame_id", "gateway")
+        counts.update(rows)
+    return counts
 
 
 def of(numbers: Iterable[Number]) -> dict[Number, list[Reception]]:

@@ -3,7 +3,8 @@
 A gateway that hears a device well is heard well by it. So the first is the one with the best signal to noise ratio, up
 to where more says nothing; among those, the strongest signal. But a gateway that was asked to answer this very frame
 before comes last: the device has repeated it, so that answer did not arrive, whether the air lost it or a false gateway
-that claims to hear everything best. All this decides about an attempt only; what a gateway tells is never trusted.
+that claims to hear everything best. A command goes with another frame each time, so its repetitions take turns at the
+gateways (`another`). All this decides about an attempt only; what a gateway tells is never trusted.
 """
 
 import re
@@ -67,6 +68,12 @@ def of(target: Genuine, receptions: Sequence[Reception]) -> list[Way]:
         key=lambda copy: (copy[2].route.gateway in asked_before, -min(copy[0], SNR_ENOUGH_DB), -copy[1]),
     )
     return [way for _, _, way in ordered]
+
+
+def another(found: list[Way], times: int) -> list[Way]:
+    """The same ways, for what was to go by the first of them so many times before and did not arrive."""
+    turn = times % len(found) if found else 0
+    return found[turn:] + found[:turn]
 
 
 def downlink(frame: bytes, found: Sequence[Way]) -> Downlink:

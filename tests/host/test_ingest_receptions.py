@@ -11,8 +11,8 @@ import pytest
 from host_tools.gateway.bridge import Bridge
 from host_tools.gateway.broker import EmbeddedBroker
 from host_tools.gateway.envelope import Uplink
-from host_tools.ingest.plaintexts import report
-from sealwire.messages import REPORT
+from host_tools.ingest.plaintexts import report, update
+from sealwire.messages import REPORT, UPDATE
 from tests.support.fleet import (
     GATEWAY,
     NOW,
@@ -182,6 +182,85 @@ def test_a_gateway_that_swallowed_the_answer_is_asked_last(fleet: Fleet):
     (second,) = process(server, *again).publications
     assert gateways(second) == [OTHER_GATEWAY, GATEWAY]
     assert start_us(downlink(second)) == 36_000_000  # of this transmission, not of the one before
+
+
+def test_a_gateway_that_floods_a_frame_leaves_room_for_those_that_hear_its_repetition(fleet: Fleet):
+    """Else nobody else's reception would be there when the frame is repeated, and the swallower be asked again."""
+    wearable, server = fleet.add(), fleet.intake(copies_s=0.2)
+    frame = wearable.seal(telemetry(70))
+    process(server, *(uplink(frame, at=NOW - index / 1000, snr=100.0) for index in range(receptions.RECEPTIONS_MAX)))
+    process(server, uplink(frame, OTHER_GATEWAY, at=NOW))
+    fleet.clock.now += 0.3
+    (first,) = server.answer_due().publications
+    assert gateways(first)[0] == GATEWAY
+    fleet.clock.now += 30
+    at = fleet.clock.now
+    process(server, *(uplink(frame, at=at - index / 1000, snr=100.0) for index in range(receptions.RECEPTIONS_MAX)))
+    process(server, uplink(frame, OTHER_GATEWAY, at=at))
+    fleet.clock.now += 0.3
+    (second,) = server.answer_due().publications
+    assert gateways(second)[0] == OTHER_GATEWAY
+
+
+@pytest.mark.parametrize("behind_s", [4.9, 3600.0])
+def test_a_bridge_whose_clock_is_behind_silences_no_other(fleet: Fleet, behind_s: float):
+    """Its copy comes first and as if too late to be answered; the other gateway's, a moment later, is in time."""
+    wearable, server = fleet.add(), fleet.intake(copies_s=0.2)
+    frame = wearable.seal(telemetry(70))
+    outcome = process(server, uplink(frame, at=NOW - behind_s, snr=100.0))
+    assert (len(outcome.stored), outcome.late, server.waiting) == (1, 1, 0)
+    process(server, uplink(frame, OTHER_GATEWAY, at=NOW))
+    fleet.clock.now += 0.3
+    (publication,) = server.answer_due().publications
+    assert gateways(publication) == [OTHER_GATEWAY]
+
+
+def test_a_gateway_that_swallows_everything_does_not_use_up_a_commands_tries(fleet: Fleet):
+    """Each try goes with a new frame, of which nobody knows yet that its answer will not arrive."""
+    wearable, server = fleet.add(), fleet.intake()
+    process(server, uplink(wearable.seal(telemetry(70))))
+    commands.Commands(fleet.vault, fleet.clock).queue([commands.Order(wearable.pk, wearable.eui, REPORT, report())])
+    asked = []
+    for _ in range(8):
+        fleet.clock.now += 61
+        frame = wearable.seal(telemetry(70))
+        copies = (
+            uplink(frame, gateway, at=fleet.clock.now, snr=snr)
+            for gateway, snr in ((GATEWAY, 100.0), (OTHER_GATEWAY, -5.0))
+        )
+        outcome = process(server, *copies)
+        if outcome.commanded:
+            asked.append(gateways(outcome.publications[0])[0])
+    assert asked == [GATEWAY, OTHER_GATEWAY] * 2
+
+
+def test_a_command_that_a_gateway_claims_to_be_too_slow_for_goes_by_another(fleet: Fleet):
+    wearable, server = fleet.add(), fleet.intake()
+    process(server, uplink(wearable.seal(telemetry(70))))
+    order = commands.Order(
+        wearable.pk, wearable.eui, UPDATE, update(1, bytes(32), "https://updates.example/" + "x" * 60)
+    )
+    commands.Commands(fleet.vault, fleet.clock).queue([order])
+    asked = []
+    for _ in range(2):
+        fleet.clock.now += 61
+        frame = wearable.seal(telemetry(70))
+        slow = changed(uplink(frame, at=fleet.clock.now, snr=100.0), data_rate="SF12BW125")
+        outcome = process(server, slow, uplink(frame, OTHER_GATEWAY, at=fleet.clock.now, snr=-5.0))
+        asked.append((outcome.commanded, gateways(outcome.publications[0])[0]))
+    assert asked == [(0, GATEWAY), (1, OTHER_GATEWAY)]
+
+
+def test_a_gateway_that_is_passed_over_does_not_tell_the_margin(fleet: Fleet):
+    wearable, server = fleet.add(), fleet.intake()
+    frame = wearable.seal(telemetry(70))
+    process(server, uplink(frame, snr=100.0), uplink(frame, OTHER_GATEWAY, snr=-5.0))
+    fleet.clock.now += 30
+    at = fleet.clock.now
+    again = uplink(frame, at=at, snr=100.0), uplink(frame, OTHER_GATEWAY, at=at, snr=-5.0)
+    (publication,) = process(server, *again).publications
+    # SX1261/2 datasheet table 6-1: SF7 needs -7.5 dB
+    assert wearable.open(downlink(publication).frame)[1][5] == 2
 
 
 @pytest.mark.parametrize(("snr", "rate", "margin"), [(7.5, "SF7BW125", 15), (-19.2, "SF12BW125", 0)])
