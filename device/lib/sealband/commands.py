@@ -38,6 +38,10 @@ def act(node, epoch, ctr, plaintext, carried=False, link=None):
     if carried:
         node.refuse()  # no server gives a courier one: it was caught on the air, and held back
         return
+    if epoch != node.chain.epoch and node.chain.downlinks()[0][1].next and kind != messages.REKEY:
+        # the server speaks in the present epoch already: this was held back, and may undo what it ordered since
+        node.refuse()
+        return
     code = once("sealband.orders").follow(node, epoch, kind, items)
     node.log.note("command", kind, code)
     if code != messages.RESULT_DONE:
