@@ -354,6 +354,20 @@ def test_nothing_is_sent_on_a_channel_where_somebody_is_heard():
         assert air.exchange(frame(0, 50)) == [] and len(air.sent) == 9
 
 
+def test_a_channel_where_somebody_is_heard_gives_no_airtime_to_the_other_sub_band():
+    with Air() as air:
+        air.parts = {"channels_khz": (867100, 867300, 868100, 868300), "lbt_dbm": -80}
+        air.boot(False, spreading_factor=12)
+        air.open()
+        # a neighbour below 868 MHz, again and again: what was taken out for it there is not spent above
+        air.busy_khz = (867100, 867300)
+        while air.ms() < HOUR_MS:
+            if air.exchange(frame(len(air.sent), 51)) is None:
+                air.pass_s(5)
+        above_ms = sum([end - begin for khz, (begin, end) in zip(air.channels, air.sent) if khz >= 868000])
+        assert LIMIT_MS - 3000 < above_ms <= LIMIT_MS and air.link.errors == 0
+
+
 def test_a_board_with_an_sx1276_sends_through_the_pin_that_its_module_has_connected():
     made = []
 
@@ -415,7 +429,11 @@ def test_a_look_at_the_wake_channel_hears_a_downlink_and_leaves_the_link_alone()
         assert finish(wake.look(), air.pass_ms) is None and air.window == windows
         assert finish(steps, air.pass_ms) is True
         assert finish(wake.look(), air.pass_ms) is None and air.window == windows
-        assert finish(air.link.listen(), air.pass_ms) == []
+        # nor while it waits for the answer and hears it
+        steps = air.link.listen()
+        next(steps)
+        assert finish(wake.look(), air.pass_ms) is None and air.window == windows
+        assert finish(steps, air.pass_ms) == [] and air.window[2:4] == air.uplink[:2]
         air.window = None
         steps = wake.look()
         next(steps)

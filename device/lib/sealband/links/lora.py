@@ -203,7 +203,7 @@ class LoRa(Link):
                 clear = yield from sense.clear(modem, level_dbm)
                 if clear:
                     break
-                self._ledger.give_back(airtime_ms)
+                self._ledger.give_back(airtime_ms, 1 if self._bands > 1 and self._khz < _BAND_M_KHZ else 0)
             else:
                 modem.sleep()
                 return False
@@ -233,7 +233,7 @@ class LoRa(Link):
         if self._ended is None:
             return []
         opens = time.ticks_add(self._ended, radio.RX1_DELAY_MS - self._margin_ms)
-        self._ended = packet = None
+        packet = None
         modem = self._modem
         khz, sf, bw_khz = radio.downlink(self.region, self._khz, self._sf, 125)
         symbol_us = (1 << sf) * 1000 // bw_khz
@@ -258,6 +258,8 @@ class LoRa(Link):
             modem.sleep()
         except Exception:
             self.fault()
+        finally:
+            self._ended = None  # until then wake.py leaves the modem alone
         if packet is True or not packet:
             return []
         self.rssi = packet.rssi
