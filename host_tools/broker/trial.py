@@ -5,6 +5,7 @@ with a state folder of its own. It has passed when both doors ask for a certific
 """
 
 import os
+import shutil
 import socket
 import ssl
 import tempfile
@@ -50,11 +51,16 @@ def check(folder: Path, settings: Settings) -> dict[str, str]:
         ports = free_port("127.0.0.1"), free_port("127.0.0.1")
         tried = folders.on_loopback(settings, *ports)
         text = mosquitto.text(folders.configuration(folder.absolute(), tried, lists=listed))
-        text = text.replace(str(folder.absolute() / folders.STATE), str(trial))
+        state = trial / folders.STATE
+        state.mkdir(mode=0o700)
+        text = text.replace(str(folder.absolute() / folders.STATE), str(state))
         (trial / folders.CONF).write_text(text)
         folders.write_settings(trial, tried)
         if os.geteuid() == 0:
-            os.chmod(trial, 0o777)  # mosquitto becomes another user; it is gone in a moment  # noqa: S103
+            # mosquitto becomes another user, and gets what is its own. Nobody else may write here: root's mosquitto
+            # runs whatever plugin a configuration names.
+            shutil.chown(state, settings.user)
+            trial.chmod(0o711)
         with MosquittoBroker(folder=trial) as broker:
             for door, port in (("devices", ports[0]), ("services", ports[1])):
                 found[door] = _asks_for_a_certificate(folder, door, port, settings.host_name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable
@@ -13,11 +14,12 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from host_tools.broker import credentials, mosquitto, rules, trust
+from host_tools.broker import credentials, mosquitto, rules, trial, trust
 from host_tools.broker import folder as folders
 from host_tools.broker.folder import FolderError, Settings
 from host_tools.broker.rules import RulesError
 from host_tools.broker.trust import TrustError
+from host_tools.gateway.broker import BrokerError
 from host_tools.release.files import FileRefused
 from provisioning import certificates
 from provisioning.certificate_form import CertificateError
@@ -187,6 +189,28 @@ def test_one_roots_key_under_two_certificates_is_refused_too(site: BrokerSite, t
     again = tmp_path / "again.crt"
     again.write_bytes(certificates.to_pem(certificates.create_root(FileSigner(ROOT), "Devices", 300, site.now)))
     refused(site, TrustError, "devices and services", services_root=again)
+
+
+def test_nobody_can_change_the_configuration_that_root_tries(site: BrokerSite, monkeypatch: pytest.MonkeyPatch):
+    """Else a local user puts another one in its place in time, and root's mosquitto loads a plugin of theirs."""
+    site.write()
+    seen: dict[str, int] = {}
+    owners: list[tuple[str, str]] = []
+
+    class Mosquitto:
+        def __init__(self, folder: Path) -> None:
+            seen.update({str(each.relative_to(folder)): each.stat().st_mode for each in [folder, *folder.rglob("*")]})
+            assert f"persistence_location {folder / folders.STATE}/\n" in (folder / folders.CONF).read_text()
+            raise BrokerError("not this time")
+
+    monkeypatch.setattr(trial, "MosquittoBroker", Mosquitto)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "chown", lambda path, user: owners.append((path.name, user)))
+    with pytest.raises(BrokerError, match="not this time"):
+        trial.check(site.home, site.settings)
+    assert set(seen) == {".", folders.CONF, folders.SETTINGS, folders.STATE}
+    assert not any(stat.S_IMODE(mode) & 0o022 for mode in seen.values())
+    assert owners == [(folders.STATE, site.settings.user)]
 
 
 @pytest.mark.parametrize("name", ["user", "log", "root"])
