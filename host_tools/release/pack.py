@@ -63,8 +63,13 @@ def encode(modules: dict[str, bytes]) -> bytes:
     """A pack of these modules by name, `sealband/node.mpy` for instance.
 
     Raises:
-        PackRefused: too many, or names that the device could not tell apart.
+        PackRefused: too many, a name that no file of a slot may bear, or names that the device could not tell apart.
     """
+    for name in modules:
+        # what a signer is shown must be the path that an import asks for
+        wrong = archive.refuse_name(name) or (None if name.endswith(".mpy") else f"{name!r} is no module")
+        if wrong:
+            raise PackRefused(wrong)
     folders = {f"{parent}/" for name in modules for parent in Path(name).parents if parent != Path()}
     names = sorted([*folders, *modules])
     if len(names) > ENTRIES_MAX:

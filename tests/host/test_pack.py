@@ -103,6 +103,28 @@ def test_names_that_the_device_cannot_tell_apart_are_refused() -> None:
         encode({f"m{number}.mpy": b"1", seen[key]: b"2"})
 
 
+@pytest.mark.parametrize(
+    "name",
+    ("\x1b[1A\x1b[2Ka.mpy", "a\rb.mpy", "../app.mpy", "a/../app.mpy", "a/./b.mpy", "a//b.mpy", "/app.mpy", "")
+    + ("app", "app.py", "app.mpy ", "sealboot/slots.mpy", "x" * 61 + ".mpy"),  # noqa: RUF005 two lines read better
+)
+def test_name_that_would_hide_a_module_from_who_signs_is_refused(name: str) -> None:
+    """By control characters, or since an import asks for another path than the one that is shown."""
+    with pytest.raises(PackRefused):
+        encode({**MODULES, name: b"M\x06d"})
+    forged = encode({**MODULES, "evil.mpy": b"M\x06d"})
+    # written by somebody else, with index and names that agree
+    names = sorted(["sealband/", "sealband/links/", *MODULES, "evil.mpy"])
+    at = names.index("evil.mpy")
+    key = crc32(f"/{name.removesuffix('/')}".encode()).to_bytes(4, "big")
+    index = 6 + 8 * at
+    begin = len(forged) - 4 - int.from_bytes(forged[-4:], "big")
+    listed = forged[begin:-4].replace(b"evil.mpy", name.encode())
+    forged = forged[:index] + key + forged[index + 4 : begin] + listed + len(listed).to_bytes(4, "big")
+    with pytest.raises(PackRefused):
+        parse(forged)
+
+
 def test_module_in_the_root_and_in_lib_is_refused(tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     for name in ("pack.mpy", "x.mpy", "lib/x.mpy"):
