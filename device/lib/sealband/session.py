@@ -15,6 +15,7 @@ from sealband.links import policy
 from sealband.outbox import EVENT
 
 _REFUSALS_MAX = const(3)  # so often a server that answers may leave a frame unacknowledged
+_REST_MS = const(3600000)
 _URGENT_AFTER_MS = const(15000)
 _NO_LINK_MS = const(60000)
 _LEAST_MS = const(1000)
@@ -35,6 +36,7 @@ class Session:
         self.backoffs = [policy.Backoff(random) for _ in node.app.links]
         self.sent = 0  # frames since the start
         self._unacknowledged = {}  # key: answers that did not acknowledge it
+        self._rested_ms = 0
         self._tried = {}  # key: bit i: it was given to link i in this session
         self._used = 0  # bit i: link i had its part of this session
         self._urgent = False  # an event waits that no session was begun for
@@ -84,8 +86,11 @@ class Session:
             self._used = 0
             self._hurry = False
             self.next_ms = node.clock.uptime_ms() + _LEAST_MS
+        rested = node.clock.uptime_ms() - self._rested_ms > _REST_MS
+        if rested:
+            self._rested_ms = node.clock.uptime_ms()
         for key in list(self._unacknowledged):
-            if key not in node.outbox.keys():
+            if rested or key not in node.outbox.keys():
                 del self._unacknowledged[key]
         wait_ms = self._choose()[2]
         wait_ms = _NO_LINK_MS if wait_ms is None else max(_LEAST_MS, wait_ms)
@@ -99,8 +104,8 @@ class Session:
         for key in node.outbox.keys():
             tried = self._tried.get(key, 0)
             kind = tried << 2 | key[0]
-            if kind in waiting:
-                continue  # an older one like it waits
+            if kind in waiting or self._unacknowledged.get(key, 0) >= _REFUSALS_MAX:
+                continue  # an older one like it waits, or it rests
             patience_s = node.app.patience_s
             age_s = node.outbox.age_s(key, node.clock.uptime())
             facts = self._facts(node.outbox.size(key), tried | self._used, key[0] == EVENT)
@@ -199,15 +204,18 @@ class Session:
             if key is not None:
                 node.log.note("sent", *key)
         data = None
-        heard = False
+        heard = ours = False
         for _ in range(_LISTENS_MAX if self.sent > sent else 0):
             downlinks = yield from self._drive(link, "listen", _MOST_MS)
             if type(downlinks) is not list or not downlinks:
                 break
             for downlink in downlinks[:_DOWNLINKS_MAX]:
-                if isinstance(downlink, (bytes, bytearray)) and self._receive(downlink, link):
-                    heard = True
-            if not self._left(keys):
+                if isinstance(downlink, (bytes, bytearray)):
+                    ours = self._receive(downlink, link)
+                    if ours is None:
+                        break
+                    heard = heard or ours
+            if ours is None or not self._left(keys):
                 break
         if heard:
             self._count(self._left(keys[: self.sent - sent]))
@@ -220,13 +228,13 @@ class Session:
         return [key for key in self._node.outbox.keys() if key in keys]
 
     # A frame that the server has answered, but not acknowledged, again and again, is one that it cannot take: it is
-    # dropped, lest it blocks the others.
+    # dropped, lest it blocks the others. Or somebody jams it and plays an answer to another one: so an event rests only.
     def _count(self, keys):
         node = self._node
         for key in keys:
             count = self._unacknowledged.get(key, 0) + 1
             self._unacknowledged[key] = count
-            if count >= _REFUSALS_MAX:
+            if count >= _REFUSALS_MAX and key[0] != EVENT:
                 node.outbox.drop(key)
                 node.log.note("dropped", node.outbox.drops)
 
@@ -250,7 +258,7 @@ class Session:
         self._node.log.note("link", self._node.app.links.index(link))
         return False
 
-    # One frame from a link: whether it was the server's. Whatever is in it, this returns.
+    # One frame from a link: whether it was the server's, None: it is forged. Whatever is in it, this returns.
     def _receive(self, data, link=None):
         node = self._node
         try:
@@ -258,7 +266,8 @@ class Session:
         except SealError as error:
             if error.reason != seal.NOT_OURS:
                 node.refuse()
-            return False
+            # a forged one: who has another one every moment would wear out the key, so no more are looked at
+            return None if error.reason == seal.BAD_TAG else False
         except StoreError:
             node.log.note("store")
             return False
