@@ -15,6 +15,22 @@ from tests.support.micropython import ROOT, Micropython
 
 MODULES = {"app.mpy": b"M\x06a", "sealband/__init__.mpy": b"M\x06b", "sealband/links/lora.mpy": b"M\x06cc"}
 
+HIDING = (
+    "\x1b[1A\x1b[2Ka.mpy",
+    "a\rb.mpy",
+    "../app.mpy",
+    "a/../app.mpy",
+    "a/./b.mpy",
+    "a//b.mpy",
+    "/app.mpy",
+    "",
+    "app",
+    "app.py",
+    "app.mpy ",
+    "sealboot/slots.mpy",
+    "x" * 61 + ".mpy",
+)
+
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
@@ -103,11 +119,7 @@ def test_names_that_the_device_cannot_tell_apart_are_refused() -> None:
         encode({f"m{number}.mpy": b"1", seen[key]: b"2"})
 
 
-@pytest.mark.parametrize(
-    "name",
-    ("\x1b[1A\x1b[2Ka.mpy", "a\rb.mpy", "../app.mpy", "a/../app.mpy", "a/./b.mpy", "a//b.mpy", "/app.mpy", "")
-    + ("app", "app.py", "app.mpy ", "sealboot/slots.mpy", "x" * 61 + ".mpy"),  # noqa: RUF005 two lines read better
-)
+@pytest.mark.parametrize("name", HIDING)
 def test_name_that_would_hide_a_module_from_who_signs_is_refused(name: str) -> None:
     """By control characters, or since an import asks for another path than the one that is shown."""
     with pytest.raises(PackRefused):
