@@ -155,14 +155,15 @@ class Answers:
         begun: set[tuple[int, int, str]] = set()
         for one in genuine:
             number = (*one.key.number, one.row.link)
-            fresh = one.row.number in new or one.heard.arrival.redelivered
+            fresh = _is_fresh(one, new)
             if fresh:
                 begun.add(number)
             if fresh or _waits_again(one, *answered[one.row.device], now):
                 waiting.setdefault(number, []).append(one)
         asked = []
         for number, several in waiting.items():
-            target = max(several, key=lambda one: one.heard.received_at)
+            # who replays another frame right behind this one must not move its answer
+            target = max(several, key=lambda one: (_is_fresh(one, new), one.heard.received_at))
             able = target.row.number in new and _takes_commands(target)
             # what follows from a receipt may be that the key goes which its answer needs
             holds = target.heard.uplink is not None and not isinstance(target.message, Receipt)
@@ -284,6 +285,11 @@ class Given:
         self.answered_by: list[int] = []
         self.late = 0
         self.unanswerable = 0
+
+
+def _is_fresh(one: Genuine, new: set[store.Number]) -> bool:
+    """Whether a frame was not stored before, or its delivery not acknowledged."""
+    return one.row.number in new or one.heard.arrival.redelivered
 
 
 def _is_late(one: Genuine, now: float) -> bool:

@@ -344,6 +344,20 @@ def test_a_replay_right_behind_the_frame_does_not_move_the_answer(fleet: Fleet):
     assert start_us(downlink(publication)) == 6_000_000
 
 
+def test_a_replay_of_an_older_frame_in_the_same_batch_does_not_move_the_answer(fleet: Fleet):
+    """Nor does it take the command away that a new frame may be answered with."""
+    wearable, server = fleet.add(), fleet.intake()
+    old = wearable.seal(telemetry(70))
+    process(server, uplink(old))
+    commands.Commands(fleet.vault, fleet.clock).queue([commands.Order(wearable.pk, wearable.eui, REPORT, report())])
+    fleet.clock.now += 30
+    genuine = uplink(wearable.seal(telemetry(71)), OTHER_GATEWAY, at=fleet.clock.now - 0.01, tmst_us=31_000_000)
+    outcome = process(server, genuine, uplink(old, at=fleet.clock.now, tmst_us=31_010_000, snr=100.0))
+    (publication,) = outcome.publications
+    assert (gateways(publication), outcome.commanded) == ([OTHER_GATEWAY], 1)
+    assert start_us(downlink(publication)) == 36_000_000
+
+
 def test_a_flood_of_replays_and_of_invented_gateways_does_not_grow_the_table(fleet: Fleet):
     wearable, server = fleet.add(), fleet.intake()
     frame = wearable.seal(telemetry(70))
