@@ -24,6 +24,8 @@ from host_tools.sim.ether import Transmission
 from host_tools.sim.modem import SimModem
 from host_tools.sim.site import Site
 from host_tools.sim.wearer import Wearer
+from provisioning.station.link import LinkError
+from provisioning.tickets import TicketFile
 from sealwire import frame
 
 MAC = bytes.fromhex("70b3d5003000")
@@ -196,11 +198,21 @@ class Soak:
                 on_line=lambda line, name=name: self._line(name, line),
                 **more,
             )
-            self._site.enrol(board, tickets)
+            self._enrol(board, tickets)
             self._tell(f"{name} enrolled")
         admitted = len(self._site.take().admitted)
         if admitted != self._count:
             self.verdict.wrong.append(f"{admitted} of {self._count} boards were admitted")
+
+    def _enrol(self, board: VirtualBoard, tickets: TicketFile) -> None:
+        # on a busy computer a board answers late; what was begun is gone on with
+        for left in (2, 1, 0):
+            try:
+                self._site.enrol(board, tickets)
+                return
+            except LinkError:
+                if not left:
+                    raise
 
     def _line(self, name: str, line: str) -> None:
         words = line.split()
