@@ -186,13 +186,19 @@ def _settings(raw: dict[str, Any]) -> Settings:
         raw[name] = Path(raw[name]) if raw[name] else None
     for name in ("listen", "services_listen"):
         host, port = raw[name]
+        if not host or not 0 < int(port) < 65536:
+            raise ValueError(name)  # mosquitto would take the one for every address, the other for a socket's file
         raw[name] = (str(host), int(port))
     for name in ("ingest", "issuing_keys", "without"):
+        if not isinstance(raw[name], list):
+            raise ValueError(name)
         raw[name] = tuple(map(str, raw[name]))
     raw["bridges"] = {str(name): tuple(map(str, euis)) for name, euis in raw["bridges"].items()}
     raw["couriers"] = {str(name): str(number) for name, number in raw["couriers"].items()}
     if not isinstance(raw["pass_on"], bool):
         raise ValueError("pass_on")
+    if not all(type(figure) is int and figure > 0 for figure in raw["limits"].values()):
+        raise ValueError("limits")  # to mosquitto 0 and less mean none
     raw["limits"] = Limits(**raw["limits"])
     return Settings(**raw)
 
@@ -271,7 +277,7 @@ def write(
         raise FolderError(str(error), "choose another folder or name") from None
 
     folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-    owner = _owner(settings.user)
+    owner = owner_of(settings.user)
     (folder / STATE).mkdir(mode=0o750, exist_ok=True)
     if owner:
         os.chown(folder / STATE, *owner)
@@ -337,8 +343,12 @@ def _to_json(settings: Settings) -> bytes:
     return (json.dumps({"format": FORMAT, **asdict(settings)}, indent=1, default=str) + "\n").encode()
 
 
-def _owner(user: str) -> tuple[int, int] | None:
-    """User and group that own what mosquitto reads; None: nothing to change."""
+def owner_of(user: str) -> tuple[int, int] | None:
+    """User and group that own what mosquitto reads; None: nothing to change.
+
+    Raises:
+        FolderError: there is no such user.
+    """
     if os.geteuid() != 0:
         return None
     try:

@@ -5,7 +5,6 @@ with a state folder of its own. It has passed when both doors ask for a certific
 """
 
 import os
-import shutil
 import socket
 import ssl
 import tempfile
@@ -56,10 +55,10 @@ def check(folder: Path, settings: Settings) -> dict[str, str]:
         text = text.replace(str(folder.absolute() / folders.STATE), str(state))
         (trial / folders.CONF).write_text(text)
         folders.write_settings(trial, tried)
-        if os.geteuid() == 0:
+        if owner := folders.owner_of(settings.user):
             # mosquitto becomes another user, and gets what is its own. Nobody else may write here: root's mosquitto
             # runs whatever plugin a configuration names.
-            shutil.chown(state, settings.user)
+            os.chown(state, *owner)
             trial.chmod(0o711)
         with MosquittoBroker(folder=trial) as broker:
             for door, port in (("devices", ports[0]), ("services", ports[1])):

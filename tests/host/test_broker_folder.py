@@ -2,7 +2,7 @@
 
 import json
 import os
-import shutil
+import pwd
 import stat
 import subprocess
 from collections.abc import Callable
@@ -195,7 +195,7 @@ def test_nobody_can_change_the_configuration_that_root_tries(site: BrokerSite, m
     """Else a local user puts another one in its place in time, and root's mosquitto loads a plugin of theirs."""
     site.write()
     seen: dict[str, int] = {}
-    owners: list[tuple[str, str]] = []
+    owners: list[tuple[str, int]] = []
 
     class Mosquitto:
         def __init__(self, folder: Path) -> None:
@@ -205,12 +205,12 @@ def test_nobody_can_change_the_configuration_that_root_tries(site: BrokerSite, m
 
     monkeypatch.setattr(trial, "MosquittoBroker", Mosquitto)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(shutil, "chown", lambda path, user: owners.append((path.name, user)))
+    monkeypatch.setattr(os, "chown", lambda path, user, group: owners.append((path.name, user)))
     with pytest.raises(BrokerError, match="not this time"):
         trial.check(site.home, site.settings)
     assert set(seen) == {".", folders.CONF, folders.SETTINGS, folders.STATE}
     assert not any(stat.S_IMODE(mode) & 0o022 for mode in seen.values())
-    assert owners == [(folders.STATE, site.settings.user)]
+    assert owners == [(folders.STATE, pwd.getpwnam(site.settings.user).pw_uid)]
 
 
 @pytest.mark.parametrize("name", ["user", "log", "root"])
@@ -226,7 +226,10 @@ def test_settings_that_somebody_spoilt_are_refused(site: BrokerSite):
     site.write()
     path = site.home / folders.SETTINGS
     raw = json.loads(path.read_text())
-    for changed in ({**raw, "more": 1}, {**raw, "format": "x"}, {**raw, "listen": 1}, [], {**raw, "pass_on": "no"}):
+    unlimited = [{**raw, "limits": {**raw["limits"], "queued": figure}} for figure in (0, -1, "9", True, None)]
+    wider = [{**raw, "services_listen": ["", 8884]}, {**raw, "listen": ["/x", 0]}, {**raw, "ingest": "abc"}]
+    others = [{**raw, "more": 1}, {**raw, "format": "x"}, {**raw, "listen": 1}, [], {**raw, "pass_on": "no"}]
+    for changed in unlimited + wider + others:
         path.write_text(json.dumps(changed))
         with pytest.raises(FolderError, match="is not what"):
             folders.load(site.home)
