@@ -29,7 +29,7 @@ class Clock:
         self._noted = self._floor
         self._offset = self._floor  # now() - uptime
         self._synced_at = 0  # uptime of the last sync
-        self._doubtful = None  # (uptime, t) of a sync that would turn time back
+        self._doubtful = None  # (uptime, t, following) of a sync that would turn time back
         self.valid = False
 
     # Monotonic milliseconds since the cold start. Must be called once in six days (ticks_ms wraps).
@@ -47,8 +47,10 @@ class Clock:
         return self.uptime() + self._offset
 
     # The server's time, from a downlink that was authenticated. By how many seconds time moved, or None: not believed,
-    # since it would turn time back. A delayed sync could do that; a second one that agrees with it is believed.
-    def sync(self, t):
+    # since it would turn time back. A delayed sync could do that; a second one that agrees with it is believed, if it
+    # was made later than the first one came: it acknowledges a frame that was sealed since. stored, following: places
+    # in the chain, of the newest frame that the server had and of the next one that is sealed here.
+    def sync(self, t, stored=0, following=0):
         uptime = self.uptime()
         moved = t - self.now()
         if not 0 < t <= _TIME_MAX:
@@ -60,8 +62,8 @@ class Clock:
             slack = 0
         else:
             slack = _TIME_MAX  # nothing is known but the lower bound
-        if moved < -slack and not self._confirmed(uptime, t):
-            self._doubtful = (uptime, t)
+        if moved < -slack and not self._confirmed(uptime, t, stored):
+            self._doubtful = (uptime, t, following)
             return None
         self._doubtful = None
         self._offset += moved
@@ -81,11 +83,12 @@ class Clock:
         self.valid = self.valid or start
         return moved
 
-    def _confirmed(self, uptime, t):
+    def _confirmed(self, uptime, t, stored):
         if self._doubtful is None:
             return False
         passed = uptime - self._doubtful[0]
-        return passed > _AGREE_S and abs(t - self._doubtful[1] - passed) <= _AGREE_S
+        agree_s = _AGREE_S + passed * _DRIFT_PERMILLE // 1000
+        return passed > _AGREE_S and abs(t - self._doubtful[1] - passed) <= agree_s and stored >= self._doubtful[2]
 
     def _note(self, t):
         try:

@@ -64,7 +64,10 @@ def _sync(node, epoch, items, carried, link):
         node.ask(link, "margin", margin_db)
     was_valid = node.clock.valid
     links = node.app.links
-    moved = node.clock.past(t, not links) if carried else node.clock.sync(t)
+    if carried:
+        moved = node.clock.past(t, not links)
+    else:
+        moved = node.clock.sync(t, epoch << 16 | newest, node.chain.epoch << 16 | node.chain._next)
     if moved is None:
         node.log.note("time")
     else:

@@ -228,7 +228,7 @@ class Session:
         return [key for key in self._node.outbox.keys() if key in keys]
 
     # A frame that the server has answered, but not acknowledged, again and again, is one that it cannot take: it is
-    # dropped, lest it blocks the others. Or somebody jams it and plays an answer to another one: so an event rests only.
+    # dropped, lest it blocks the others. Or it is jammed, and others are answered: so an event rests only.
     def _count(self, keys):
         node = self._node
         for key in keys:

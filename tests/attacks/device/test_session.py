@@ -51,3 +51,40 @@ def test_a_broker_that_hands_out_forged_downlinks_without_end_does_not_wear_out_
     w.link.deaf = False
     w.run(7300)
     assert not [key for key in w.queue() if key[0] < 2] and w.node.chain.epoch == 0
+
+
+def test_answers_that_were_held_back_turn_no_time_back_however_many_agree():
+    w = Wearable(send_every_s=60)
+    w.run(130)
+    # for ten minutes what the server answers is caught on its way, and heard by nobody else
+    answer = w.link.answer
+    caught = []
+
+    def catch(data):
+        answers = answer(data)
+        caught.extend((w.time.ms, one) for one in answers)
+        return []
+
+    w.link.answer = catch
+    w.run(600)
+    assert len(caught) > 3
+    w.link.answer = lambda data: []
+    w.run(7200)
+    # and is played to the device with the pauses that it was made with
+    before_ms = caught[0][0]
+    for at_ms, data in caught:
+        w.time.sleep_ms(at_ms - before_ms)
+        before_ms = at_ms
+        assert w.node.session._receive(data)
+        assert abs(w.node.clock.now() - w.time.server_t()) < 5
+    assert w.node.clock.valid and w.node.faults == 0
+
+
+def test_a_server_whose_clock_was_wrong_is_believed_when_it_goes_on_saying_so():
+    w = Wearable(send_every_s=60)
+    w.time.server_t = lambda: 60_090_000 + w.time.ms // 1000
+    w.run(130)
+    assert w.node.clock.now() > 60_090_000
+    w.time.server_t = lambda: 60_000_000 + w.time.ms // 1000
+    w.run(300)
+    assert abs(w.node.clock.now() - w.time.server_t()) < 5
