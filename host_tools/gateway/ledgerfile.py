@@ -39,6 +39,7 @@ class KeptLedger(Ledger):
         self._path = path
         self._file: IO[str] | None = None
         self._lines = 0
+        self._lines_max = LINES_MAX
         try:
             lines = path.read_text(encoding="ascii", errors="replace").splitlines() if path.exists() else []
             self._write([line for line in lines if self._restore(line, now)])
@@ -54,7 +55,7 @@ class KeptLedger(Ledger):
             return None
         line = f"{gateway} {region} {frequency_hz} {data_rate} {entry.start!r} {entry.end!r}"
         try:
-            if self._lines >= LINES_MAX:
+            if self._lines >= self._lines_max:
                 self._write([one for one in self._path.read_text("ascii").splitlines() if _is_recent(one, start)])
             assert self._file is not None
             print(line, file=self._file, flush=True)
@@ -76,6 +77,8 @@ class KeptLedger(Ledger):
         self.close()
         self._file = self._path.open("a", encoding="ascii")
         self._lines = len(lines)
+        # where an hour itself has more, it must not be written anew for each transmission
+        self._lines_max = max(LINES_MAX, 2 * len(lines))
 
     def _restore(self, line: str, now: float) -> bool:
         with contextlib.suppress(ValueError, TransmissionRefused):  # cut short, or of a region that is gone

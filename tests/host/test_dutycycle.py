@@ -245,6 +245,28 @@ def test_the_file_does_not_grow_without_bound(tmp_path: Path, monkeypatch: pytes
     assert len((tmp_path / "ledger").read_text().splitlines()) <= 20
 
 
+def test_an_hour_of_many_transmissions_is_not_written_anew_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that refuses all that it is asked to send gets an entry, and so a line, each time."""
+    monkeypatch.setattr(ledgerfile, "LINES_MAX", 20)
+    written = []
+    replace = ledgerfile.wholefile.replace
+    monkeypatch.setattr(
+        ledgerfile.wholefile, "replace", lambda path, *rest: (written.append(path), replace(path, *rest))
+    )
+    ledger = KeptLedger(tmp_path / "ledger", 0.0)
+    for number in range(1000):
+        entry = ledger.reserve(GATEWAY, "EU868", 868_100_000, "SF7BW125", 20, 14, number / 100)
+        assert entry is not None
+        ledger.release(entry)
+    assert len(written) < 10
+    # and when that hour is over, the file is as short as it was
+    for number in range(1000):
+        ledger.reserve(GATEWAY, "EU868", 868_100_000, "SF7BW125", 20, 14, 8000.0 + 400 * number)
+    assert len((tmp_path / "ledger").read_text().splitlines()) <= 20
+
+
 def test_a_link_that_lies_in_wait_beside_the_file_is_not_followed(tmp_path: Path) -> None:
     """The ledger may be in a folder that others can write to, as /tmp is."""
     victim = tmp_path / "victim"
