@@ -7,6 +7,7 @@ import sys
 sys.path[:] = [where for where in sys.path if "sim/micropython" not in where]
 sys.modules.pop("time", None)
 import asyncio
+import time
 
 sys.path.insert(0, "tests/support/ble")
 
@@ -373,6 +374,27 @@ def test_stack_without_buffers_delays_a_reply_and_loses_none():
 
     with Pauses():
         Board().play(story)
+
+
+def test_courier_that_takes_no_notification_is_dropped():
+    async def story(board):
+        phone = AirPhone(await board.connect(64), value_max=61)
+        assert await phone.enter()
+        air.full = 1 << 30
+        began = time.ticks_ms()
+        assert await phone.request(b"\x01") is None
+        assert time.ticks_diff(time.ticks_ms(), began) < 2000
+        air.full = 0
+        # and the next one is let in
+        phone = AirPhone(await board.connect())
+        assert await phone.enter()
+        phone.connection.drop()
+
+    try:
+        with Pauses():
+            Board(visit_ms=300).play(story)
+    finally:
+        air.full = 0
 
 
 def test_stack_that_fails_is_tried_again_and_ends_nothing():

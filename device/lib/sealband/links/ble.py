@@ -138,7 +138,8 @@ class Ble:
                 self._store.save_number(COURIER, 0)
             if answer:
                 for part in fragments(answer, min((connection.mtu or _MTU) - 3, wire.VALUE_MAX)):
-                    while connection.is_connected():
+                    # who takes none of it must not hold us longer than who says nothing
+                    while connection.is_connected() and time.ticks_diff(time.ticks_ms(), begun) < self._visit_ms:
                         try:
                             down.notify(connection, part)
                             break
