@@ -342,6 +342,19 @@ def test_module_that_found_no_network_is_off_also_with_psm():
     assert not modem.on
 
 
+def test_module_that_is_left_while_it_looks_for_a_network_is_off_also_with_psm():
+    # the session's patience ends before the bearer's, or an event does not wait for it
+    bearer, modem, clock = setup("SIM7080G finds no service", psm=(3600, 10), wait_s=600)
+    fakemodem.install()
+    steps = bearer.up()
+    while clock.now < 300000:
+        clock.now += max(1, next(steps))
+    steps.close()
+    assert modem.on
+    run(clock, bearer.down(), 30000)
+    assert not modem.on
+
+
 def test_time_of_before_is_not_told_again():
     bearer, modem, clock = setup("SIM7080G attaches")
     up(bearer, clock)

@@ -36,6 +36,7 @@ class LteBearer:
     signal_dbm = None
     told = None  # (the network's time, ticks_ms of it)
     _uart = None
+    _rising = False  # up() was begun, and not ended yet: a session may leave it in the middle
 
     # rat: "cat-m", "nb-iot", "lte" or "any", or None: as the module has it. bands: a tuple of numbers, or ().
     # psm: (seconds between two contacts, seconds awake after each), and then it is left on, asleep; edrx_s: a cycle.
@@ -69,6 +70,7 @@ class LteBearer:
             return
         yield from self._hang_up()
         self.told = None
+        self._rising = True
         try:
             held = _load(_PROVISION).load()
             if not held or not held.cellular:
@@ -81,6 +83,7 @@ class LteBearer:
             yield from _load(_SETUP).run(modem, self, table, apn)
             _drop(_SETUP)
             yield from _load(_ATTACH).run(modem, self, table, self._uart, user, password)
+            self._rising = False
         except Exception as error:
             self._drop()
             yield from self._off()
@@ -91,7 +94,8 @@ class LteBearer:
     # The session is over. Raises nothing.
     def down(self):
         yield from self._hang_up()
-        if not self.psm:
+        if not self.psm or self._rising:
+            # without a network it would go on looking for one, and not sleep
             yield from self._off()
 
     def _off(self):
