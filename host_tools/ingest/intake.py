@@ -18,7 +18,7 @@ from host_tools.courier.topics import courier_of
 from host_tools.gateway.envelope import EnvelopeError, Uplink
 from host_tools.ingest import probes, receptions, store, sync
 from host_tools.ingest.answers import ANSWER_AGAIN_S as ANSWER_AGAIN_S
-from host_tools.ingest.answers import Answers, Given
+from host_tools.ingest.answers import Answers, Asked, Given
 from host_tools.ingest.arrivals import Arrival, Genuine, Heard
 from host_tools.ingest.chains import Chains, Found, Key
 from host_tools.ingest.commands import Commands
@@ -180,21 +180,34 @@ class Intake:
         """
         outcome = Outcome()
         asked = self._answers.due()
-        if not asked:
-            return outcome
         try:
-            with transaction.atomic():
-                given = self._answers.give_due(asked)
-                probes.ask(self._commands, self.chains.unproven(given.synced))
-                self._tell_observers((), given.ended)
+            self._give_due(asked, outcome)
         except (OperationalError, InterfaceError):
             raise
         except Exception:
-            self._answers.forget(asked)  # one of them is poison; the devices ask again
-            raise
+            # one of them is poison: it must not cost the others their answers
+            _log.exception("%d answers could not be given at once", len(asked))
+            for one in asked:
+                try:
+                    self._give_due([one], outcome)
+                except (OperationalError, InterfaceError):
+                    if outcome.publications:
+                        break  # these are committed; the others wait for the next call
+                    raise
+                except Exception:
+                    _log.exception("an answer could not be given")
+                    self._answers.forget([one])  # the device asks again
+        return outcome
+
+    def _give_due(self, asked: Sequence[Asked], outcome: Outcome) -> None:
+        if not asked:
+            return
+        with transaction.atomic():
+            given = self._answers.give_due(asked)
+            probes.ask(self._commands, self.chains.unproven(given.synced))
+            self._tell_observers((), given.ended)
         self._answers.forget(asked)
         outcome.add(given)
-        return outcome
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -158,6 +158,26 @@ def test_a_database_that_cannot_be_written_holds_an_answer_up_and_spends_no_coun
     assert wearable.open(downlink(publication).frame)[0] == 0
 
 
+def test_an_answer_that_cannot_be_made_costs_no_other_device_its_own(fleet: Fleet, monkeypatch: pytest.MonkeyPatch):
+    """Such as that of a device whose rows in the database are damaged."""
+    first, broken, last = (fleet.add() for _ in range(3))
+    server = fleet.intake(copies_s=0.2)
+    process(server, *(uplink(each.seal(telemetry(70))) for each in (first, broken, last)))
+    fleet.clock.now += 0.3
+    real = store.stored_counters
+
+    def damaged(device: int, *rest: int, **more: int) -> list[int]:
+        if device == broken.pk:
+            raise ValueError("damaged")
+        return real(device, *rest, **more)
+
+    monkeypatch.setattr(store, "stored_counters", damaged)
+    frames = [downlink(publication).frame for publication in server.answer_due().publications]
+    assert len(frames) == 2
+    assert {first.open(frames[0])[0], last.open(frames[1])[0]} == {0}
+    assert server.waiting == 0 and server.answer_due().publications == []
+
+
 def test_the_strongest_of_those_that_hear_it_perfectly_answers(fleet: Fleet):
     wearable = fleet.add()
     frame = wearable.seal(telemetry(70))
