@@ -5,7 +5,7 @@ transmission, to this worker or to another, and goes by the gateway that heard i
 the answer on itself in the batch's own transaction, so that no other worker gives it too; the answer itself, with its
 downlink counter, is a transaction of its own. A worker that dies in between costs the device one repetition.
 
-A device drops a frame that was answered three times without being acknowledged, and needs syncs for its clock and its
+A device drops telemetry that was answered three times without being acknowledged, and needs syncs for its clock and its
 epochs; so a command answers
 
 - only a frame that is new, and so no frame more than once;
