@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from packaging.requirements import Requirement
@@ -43,7 +44,7 @@ def test_libraries_are_those_of_the_lock_file() -> None:
     listed = [item for item in document()["components"] if item["type"] == "library"]
     assert {(item["name"], item["version"]) for item in listed} == pinned
     assert len(listed) == len(lines) > 50
-    assert {item["purl"].replace("%2B", "+") for item in listed} == {
+    assert {unquote(item["purl"]) for item in listed} == {
         f"pkg:pypi/{name.lower()}@{version}" for name, version in pinned
     }
     assert {item["scope"] for item in listed} == {"excluded"}

@@ -162,18 +162,3 @@ def _count(where, code):
         where.save_number(store.TAMPER, code + 256 * min((pending >> 8) + 1, _COUNT_MAX))
     except StoreError:
         pass  # this one is not told
-
-
-# Tell the server what was refused since it was told last, by an event; at most one an hour, however often the board
-# starts: its clock then begins anew at the last hour that it noted.
-def tell(node, where):
-    pending = where.load_number(store.TAMPER)
-    told, now = where.load_number(store.TOLD), node.clock.now()
-    if not pending or (told is not None and -2 * wire.TELL_EVERY_S < now - told < wire.TELL_EVERY_S):
-        return
-    try:
-        where.save_number(store.TOLD, min(max(now, 0), 0x7FFFFFFF))
-        if node.event(wire.TAMPER_EVENT, pending & 0xFF, pending >> 8):
-            where.save_number(store.TAMPER, 0)
-    except StoreError:
-        pass  # flash that does not keep when they were told would have them told again with each start

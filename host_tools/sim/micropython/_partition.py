@@ -35,15 +35,16 @@ class Partition:
     def info(self):
         return self._info + (str(self._label, "utf-8"), False)
 
-    def _do(self, letter, offset, data):
-        return _call(letter, self._label + b"\0" + struct.pack(">i", offset) + data, _PIECE)
+    # size: of the answer
+    def _do(self, letter, offset, data, size=64):
+        return _call(letter, self._label + b"\0" + struct.pack(">i", offset) + data, size)
 
     def readblocks(self, block_num, buf, offset=0):
         at = block_num * self._block_size + offset
         view = memoryview(buf)
         for done in range(0, len(view), _PIECE):
             count = min(_PIECE, len(view) - done)
-            view[done : done + count] = self._do(b"Zr", at + done, struct.pack(">H", count))
+            view[done : done + count] = self._do(b"Zr", at + done, struct.pack(">H", count), _PIECE)
 
     def writeblocks(self, block_num, buf, offset=None):
         at = block_num * self._block_size
