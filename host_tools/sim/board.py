@@ -33,7 +33,7 @@ __all__ = ["HEAP", "BoardError", "VirtualBoard"]
 DEFINITION = "VIRTUAL"
 # 64wK, what 64 KiB are on the chip, for the application; the rest is the share of the simulated modules, which on the
 # chip are C and take none. What of it is not loaded is held by `_start.py` (tests/host/test_sim_board.py measures it)
-HEAP = "93wK"
+HEAP = "94wK"
 LINES_KEPT = 5000
 
 _START = "import _start; _start.start(globals())"
@@ -50,7 +50,7 @@ class VirtualBoard:
         parts: on its I2C buses.
         adc: pin → what returns microvolts there.
         ether: address of the ether's server; without one the radio is alone.
-        heap: MicroPython's heap, as `-X heapsize=` takes it; "93wK" is what 64 KiB are on the chip, and the share of
+        heap: MicroPython's heap, as `-X heapsize=` takes it; "94wK" is what 64 KiB are on the chip, and the share of
             the simulated modules.
         interpreter: MicroPython; default: `find_micropython()`.
         layout: the partitions; default: those of the board definition VIRTUAL.

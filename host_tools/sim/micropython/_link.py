@@ -24,6 +24,21 @@ def call(op, data=b"", size=64):
         raise OSError(19)  # ENODEV
     _sequence = (_sequence + 1) & 0xFF
     _socket.send(op[:1] + bytes((_sequence,)) + op[1:] + data)
+    return _answer(size)
+
+
+# The same for a request in a buffer of the caller's, where its second byte is free: nothing long is allocated.
+def post(view):
+    global _sequence
+    if _socket is None:
+        raise OSError(19)  # ENODEV
+    _sequence = (_sequence + 1) & 0xFF
+    view[1] = _sequence
+    _socket.send(view)
+    return _answer(64)
+
+
+def _answer(size):
     while True:
         answer = _socket.recv(max(size, 64) + 2)
         if not answer:

@@ -3,10 +3,12 @@
 import struct
 
 from _link import call as _call
+from _link import post as _post
 from micropython import const
 
 _PIECE = const(1024)
 _INFO = ">BBII"
+_out = memoryview(bytearray(_PIECE + 32))
 
 
 class Partition:
@@ -53,8 +55,14 @@ class Partition:
             self._do(b"Ze", at, struct.pack(">I", len(view)))
         else:
             at += offset
+        begin = 3 + len(self._label)
+        _out[0], _out[2] = b"Zw"
+        _out[3:begin] = self._label
         for done in range(0, len(view), _PIECE):
-            self._do(b"Zw", at + done, view[done : done + _PIECE])
+            end = begin + 5 + min(_PIECE, len(view) - done)
+            struct.pack_into(">Bi", _out, begin, 0, at + done)
+            _out[begin + 5 : end] = view[done : done + _PIECE]
+            _post(_out[:end])
 
     def ioctl(self, cmd, arg):
         if cmd in (1, 2, 3):

@@ -56,7 +56,7 @@ _folder = vfs.VfsPosix(os.getenv("MICROPYPATH"))
 # larger by all of them, and what is not loaded is held: the application has the same heap whatever it uses
 # (tests/host/test_sim_board.py measures them).
 _BLOCKS = {
-    "_partition": 47,
+    "_partition": 68,
     "_ppp": 47,
     "_uart": 51,
     "_wlan": 67,

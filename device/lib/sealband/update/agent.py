@@ -11,7 +11,7 @@ import sys
 import time
 
 import sealboot
-from sealband import provision
+from sealband import once, provision
 from sealband.links import secure
 from sealband.links.base import LinkError
 from sealband.store import discard
@@ -115,6 +115,9 @@ def _pull(work, site, now_s, feed):
         raise UpdateRefused(wire.TRUST_EXPIRED)
     order = _manifest(work, site, source, held)
     del held
+    # what has verified takes the room that fetching and installing need
+    once("sealband.crypto.cose")
+    once("sealband.crypto.p256")
     say("verified", order.sequence, order.size)
     job.note(work.sequence, wire.VERIFIED)
     work.firmware = order.component == COMPONENT_FW

@@ -22,7 +22,6 @@ from struct import pack
 from micropython import const
 
 from sealband.crypto.cbor import CborError, Tag, decode, encode
-from sealband.crypto.cose import CoseError, parse1
 from sealband.update.refused import UpdateRefused
 from sealband.update.trust import enough, well_named
 from sealwire import manifest as wire
@@ -95,11 +94,13 @@ def authenticate(envelope, severed=False):
     if len(block) > 1 + codes.SIGNATURES_MAX:
         raise UpdateRefused(codes.UNSUPPORTED)
     digest = _digest(_inner(block[0], list))
+    from sealband.crypto import cose  # not held on to: it is large, and what follows needs the room
+
     signatures = []
     for i in range(1, len(block)):
         try:
-            signatures.append(parse1(_typed(block[i], bytes)))
-        except CoseError:
+            signatures.append(cose.parse1(_typed(block[i], bytes)))
+        except cose.CoseError:
             raise UpdateRefused(codes.UNSUPPORTED)
     # over the manifest with its byte string's head
     actual = sha256(_head(len(manifest)))

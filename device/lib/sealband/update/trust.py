@@ -13,9 +13,7 @@ from hashlib import sha256
 
 from micropython import const
 
-from sealband.crypto import p256
 from sealband.crypto.cbor import CborError, decode, encode
-from sealband.crypto.cose import CoseError, parse1
 from sealband.update.refused import UpdateRefused
 from sealwire import manifest as wire
 from sealwire import update as codes
@@ -83,12 +81,14 @@ def rotate(trust, signed, now_s=None):
     if not isinstance(payload, bytes) or not isinstance(items, list) or len(items) > codes.SIGNATURES_MAX:
         raise UpdateRefused(codes.TRUST_MALFORMED)
     after = parse(payload)
+    from sealband.crypto import cose
+
     signatures = []
     for item in items:
         try:
             # as it stood there: what is read has one encoding
-            signatures.append(parse1(encode(item)))
-        except CoseError:
+            signatures.append(cose.parse1(encode(item)))
+        except cose.CoseError:
             raise UpdateRefused(codes.TRUST_MALFORMED)
         if not well_named(signatures[-1]):
             raise UpdateRefused(codes.TRUST_MALFORMED)
@@ -162,6 +162,8 @@ def _number(value, least, most):
 def _keys(keys):
     if not isinstance(keys, list) or not 1 <= len(keys) <= codes.TRUST_KEYS_MAX:
         raise UpdateRefused(codes.TRUST_MALFORMED)
+    from sealband.crypto import p256
+
     seen = []
     for key in keys:
         if not isinstance(key, bytes) or len(key) != wire.KEY_LEN or key[:32] in seen:
