@@ -15,11 +15,11 @@ pytestmark = [
 
 
 def test_no_frame_is_lost_and_no_nonce_used_twice_while_everything_fails_in_turn(tmp_path: Path) -> None:
-    verdict = Soak(tmp_path, boards=4, minutes=7, calm=6, speed=8, seed=7).run()
+    verdict = Soak(tmp_path, boards=4, minutes=6, calm=6, speed=8, seed=7).run()
     assert verdict.wrong == []
     assert sum(verdict.faults.values()) >= 3
     sealed, stored = verdict.events
     assert 8 <= sealed <= stored + verdict.queued
-    # the telemetry that LoRa lost went over it again, and events over both
-    assert verdict.by_link["lora"] and verdict.by_link["mqtt"]
+    # three boards on LoRa, where what is lost goes again, and one on LTE alone
+    assert verdict.by_link.get("lora") and verdict.by_link.get("mqtt")
     assert verdict.on_air > verdict.by_link["lora"] and verdict.violations == {}
