@@ -11,7 +11,6 @@ from django.db import transaction
 from host_tools.ingest import plaintexts
 from host_tools.ingest.commands import Commands, Order
 from provisioning.registry import audit, devices
-from provisioning.registry.errors import RegistryError
 from provisioning.registry.vault import Vault
 from sealwire import settings
 from sealwire.messages import CONFIGURE, CONSENT, REPORT
@@ -93,11 +92,7 @@ class Instructions:
     def _queue(self, eui: bytes, kind: int, plaintext: bytes) -> int:
         name = DOWNLINK_NAMES[kind]
         with transaction.atomic():
-            row = devices.find(eui)
-            if row.state not in devices.SERVED:
-                raise RegistryError(
-                    f"{row.eui_hex} is {row.state}: it takes no {name}", "resume it first, if it may be"
-                )
+            row = devices.served(eui, name)
             number = self._commands.queue([Order(row.pk, eui, kind, plaintext)])[row.pk]
             # not what it says: that may tell something of the wearer
             audit.append(

@@ -52,9 +52,7 @@ class Lifecycle:
             RegistryError: it is not heard, or a rekey is under way.
         """
         with transaction.atomic():
-            row = devices.find(eui)
-            if row.state not in devices.SERVED:
-                raise RegistryError(f"{row.eui_hex} is {row.state}: it takes no rekey", "resume it first, if it may be")
+            row = devices.served(eui, "rekey")
             if Command.objects.filter(device=row, kind=REKEY, state__in=_OPEN).exists():
                 raise RegistryError(f"a rekey of {row.eui_hex} is under way", "wait for its receipt")
             r = self._chains.expected_rekey(row.pk) or os.urandom(REKEY_LEN)

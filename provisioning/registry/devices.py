@@ -49,6 +49,21 @@ def find(eui: bytes, *, former: int | None = None, lock: bool = True) -> Device:
     return row
 
 
+def served(eui: bytes, what: str) -> Device:
+    """The present identity of a board that is served, locked until the transaction ends.
+
+    Args:
+        what: it is to be told, for people.
+
+    Raises:
+        RegistryError: it is not enrolled, or not served.
+    """
+    row = find(eui)
+    if row.state not in SERVED:
+        raise RegistryError(f"{row.eui_hex} is {row.state}: it takes no {what}", "resume it first, if it may be")
+    return row
+
+
 def suspend(eui: bytes, vault: Vault, *, reason: str = "", actor: str = "system", clock: Clock = time.time) -> None:
     """Refuse a device's frames until it is resumed.
 
