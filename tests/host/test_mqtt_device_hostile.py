@@ -62,6 +62,8 @@ class Broker:
     def __init__(self) -> None:
         self.script: Script = lambda peer: None
         self.heard = b""
+        self.ended = threading.Event()  # the other end is gone, and all that it said is in `heard`
+        self.ended.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -72,7 +74,7 @@ class Broker:
                 peer, _ = self._listener.accept()
             except OSError:
                 return
-            with contextlib.suppress(OSError), peer:
+            with self._told(), contextlib.suppress(OSError), peer:
                 peer.settimeout(10)
                 self.heard = peer.recv(4096)
                 if not self.script(peer):
@@ -80,6 +82,13 @@ class Broker:
                         peer.shutdown(socket.SHUT_WR)
                 while more := peer.recv(4096):
                     self.heard += more
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self.ended.set()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -108,6 +117,8 @@ Outcome = tuple[bool, list[bytes]] | None
 def meet(board: MqttBoard, broker: Broker, script: Script | bytes) -> Outcome:
     """What comes of connecting, sending a frame and listening; it ends in time, whatever it is."""
     broker.script = script if callable(script) else lambda peer: peer.sendall(script)
+    assert broker.ended.wait(10)  # one after the other
+    broker.ended.clear()
     outcome: Outcome = board.drive(f"attempt({broker.port})")
     took_ms, longest_ms = board.call("(took_ms, longest_ms)")
     assert took_ms < LONGEST_MS and longest_ms < 400, (took_ms, longest_ms)
@@ -145,6 +156,7 @@ def for_ever(said: bytes, before: bytes = b"", pause_s: float = 0.0) -> Script:
 
 def test_good_broker_is_taken_also_a_byte_at_a_time(board: MqttBoard, broker: Broker) -> None:
     assert meet(board, broker, and_stay(GOOD)) == (True, [FRAME])
+    assert broker.ended.wait(10)
     assert broker.heard.endswith(b"\x40\x02\x00\x07\xe0\x00")  # it owed an acknowledgement, and takes its leave
     assert meet(board, broker, and_stay(*(GOOD[at : at + 1] for at in range(len(GOOD))))) == (True, [FRAME])
 
@@ -271,6 +283,7 @@ def test_frames_of_others_and_retained_ones_are_not_handed_out(board: MqttBoard,
         publish(bytes(65_000)),
     ):
         assert meet(board, broker, and_stay(CONNACK, SUBACK, PUBACK, wrong, publish(number=9))) == (True, [FRAME])
+        assert broker.ended.wait(10)
         # acknowledged where that is asked for, so that it does not come back
         assert (b"\x40\x02\x00\x07" in broker.heard) is bool(wrong[0] & 2)
         assert b"\x40\x02\x00\x09" in broker.heard

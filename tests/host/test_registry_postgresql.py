@@ -142,7 +142,9 @@ result = services.import_journal(Path(sys.argv[2]), vault)
 print(json.dumps([len(result.admitted), sorted({refusal.reason for refusal in result.refused})]))
 """
     both = [start(url, take, str(tmp_path / name)) for name in ("a", "b")]
-    assert sorted(map(ended, both)) == [[0, ["eui_taken"]], [20, []]]
+    results = [ended(process) for process in both]
+    assert sorted(results) == [[0, ["eui_taken"]], [20, []]]
+    second = "ab"[results.index([0, ["eui_taken"]])]
     again = """
 eui = bytes.fromhex(sys.argv[2])
 devices.write_off(eui, vault)
@@ -151,8 +153,5 @@ print(json.dumps([row["eui"] for row in services.devices(["retired"])]))
 """
     eui = boards[0].eui
     assert ended(start(url, again, eui.hex())) == [eui.hex()]
-    third = SoftBoard(eui)
-    tickets = [t for t in file.tickets if t.ticket_id.hex() not in (tmp_path / "a").read_text()]
-    result = ended(start(url, take, str(tmp_path / "b")))
     # what is left of the journal that came second is the board's way back
-    assert result == [1, ["eui_taken"]] and third.record is None and len(tickets) == 20
+    assert ended(start(url, take, str(tmp_path / second))) == [1, ["eui_taken"]]
