@@ -312,6 +312,20 @@ class VirtualBoard:
         with self._off():
             self._storage.install(tree, self._interpreter or find_micropython(), timeout_s, clean=clean)
 
+    def exchange(self, tree: Path, timeout_s: float = 60.0) -> None:
+        """Copy a tree of files over what is there while the board has power, and start it anew; its time goes on.
+
+        As `install` while the processor is held in reset: RTC memory and time outlive it as they outlive any reset.
+
+        Raises:
+            BoardError: it is stopped, or the files do not fit; it is started anew then, too.
+        """
+        self._running().command("hold").result(COMMAND_S)
+        try:
+            self.install(tree, timeout_s)
+        finally:
+            self._running().command("release").result(COMMAND_S)
+
     def program(self, label: str, data: bytes) -> None:
         """Write a partition as a flashing tool does; the board must be off.
 

@@ -189,6 +189,18 @@ class Processor:
         self._powered = False
         self.state = "off"
 
+    def _hold(self) -> None:
+        """Held in reset: it executes nothing, but its RTC has power."""
+        self._drain()
+        self._end_process()
+        self._wake_at = None
+        self.state = "off"
+
+    def _release(self) -> None:
+        if self._powered and self.state == "off":
+            self._crashes = 0
+            self._start(Start(HARD))
+
     # the loader
 
     def _from_host(self, data: bytes) -> bytes:
@@ -420,6 +432,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "cut": Processor._cut,
     "reset": Processor._reset,
     "press": Processor._press_reset,
+    "hold": Processor._hold,
+    "release": Processor._release,
     "exit": Processor._exit,
     "sleep": Processor._sleep,
     "pin": Processor._pin,

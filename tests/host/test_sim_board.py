@@ -498,6 +498,16 @@ def test_install_needs_the_board_off_and_room(make: BoardMaker, tmp_path: Path) 
         board.install(tmp_path / "big")
 
 
+def test_exchanged_files_are_run_and_the_time_goes_on_as_after_any_reset(make: BoardMaker, tmp_path: Path) -> None:
+    with make("import machine\nmachine.RTC().memory(b'kept')\nprint('first')") as board:
+        board.wait_for("first")
+        tree = tmp_path / "exchanged"
+        tree.mkdir()
+        (tree / "main.py").write_text("import machine\nprint('second', machine.reset_cause(), machine.RTC().memory())")
+        board.exchange(tree)
+        assert board.wait_for("second") == "second 2 b'kept'"
+
+
 def test_clean_install_leaves_nothing_of_what_was_there(make: BoardMaker, tmp_path: Path) -> None:
     board = make("import os\nprint('has', sorted(os.listdir('/')))", boot="")
     in_slots(board, tmp_path / "more", {"a/b/c.py": "", "d.py": ""})
