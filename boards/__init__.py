@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from boards import chips, partitions, sections
-from boards.sections import Battery, FirmwareImage, Gnss, I2cBus, Modem, Part, Pmu, Radio, Rail
+from boards.power import Power, ledger, power
+from boards.sections import Battery, Button, FirmwareImage, Gnss, I2cBus, Modem, Part, Pmu, Radio, Rail
 from boards.source import board_module
 from boards.table import BoardError, Table
 
@@ -19,12 +20,14 @@ __all__ = [
     "Battery",
     "Board",
     "BoardError",
+    "Button",
     "FirmwareImage",
     "Gnss",
     "I2cBus",
     "Modem",
     "Part",
     "Pmu",
+    "Power",
     "Radio",
     "Rail",
     "load",
@@ -40,7 +43,8 @@ _DOMAIN = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+")
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,40}")
 # numbers of a section that are GPIOs; every other number of a section is not
 _PIN_FIELDS = frozenset(
-    {"sck", "mosi", "miso", "cs", "reset", "busy", "dio0", "dio1"}
+    {"pin"}
+    | {"sck", "mosi", "miso", "cs", "reset", "busy", "dio0", "dio1"}
     | {"sda", "scl", "adc", "enable"}
     | {"tx", "rx", "power_key", "dtr", "ri", "pps"}
 )
@@ -61,8 +65,9 @@ class Board:
         firmware: MicroPython's board (and variant) name whose image is flashed.
         firmware_image: the file of that image; None where none is named.
         flash_size: bytes.
-        radio, i2c, pmu, battery, modem, gnss: None where the board has none.
+        radio, i2c, pmu, battery, modem, gnss, button: None where the board has none.
         parts: what is on the sensors' I2C bus.
+        power: what the board and its parts take of its cell.
     """
 
     name: str
@@ -81,6 +86,8 @@ class Board:
     modem: Modem | None
     gnss: Gnss | None
     parts: tuple[Part, ...]
+    power: Power
+    button: Button | None = None
     firmware_image: FirmwareImage | None = None
 
     def module(self) -> str:
@@ -97,8 +104,21 @@ class Board:
 
     def pins(self) -> list[tuple[str, int]]:
         """Every GPIO number that the definition names, with where it does: ("radio.sck", 5)."""
-        named = ("radio", "i2c", "pmu", "battery", "modem", "gnss")
-        return [pin for name in named for pin in _pins_of(getattr(self, name), name)]
+        named = ("radio", "i2c", "pmu", "battery", "modem", "gnss", "button")
+        found = [pin for name in named for pin in _pins_of(getattr(self, name), name)]
+        return found + [(f"{part.part}.int", part.interrupt) for part in self.parts if part.interrupt is not None]
+
+    def ledger(self) -> tuple[int, ...]:
+        """Microamperes of the cell by part, in the order of `sealwire.charge`: what the device counts charge with."""
+        return ledger(
+            self.power,
+            self.chip,
+            self.radio.chip if self.radio else None,
+            self.radio.region if self.radio else "",
+            self.modem.chip if self.modem else None,
+            self.gnss.chip if self.gnss else None,
+            [part.part for part in self.parts],
+        )
 
     def manifest(self) -> Path:
         """The path of the board's `manifest.py`, which says what is frozen into its firmware."""
@@ -137,6 +157,14 @@ def parse(text: str, name: str) -> Board:
     psram = root.choice("psram", frozenset(chips.CHIPS[chip].psram))
     console = root.choice("console", frozenset(chips.CHIPS[chip].console))
     pins = chips.Pins(chip, psram, console)
+    parts = tuple(sections.part(part, pins) for part in root.tables("parts"))
+    radio = sections.radio(table, pins) if (table := root.table("radio")) else None
+    modem = sections.modem(table, pins) if (table := root.table("modem")) else None
+    gnss = sections.gnss(table, pins) if (table := root.table("gnss")) else None
+    consumers = {chip: ""} | {part.part: "" for part in parts}
+    consumers |= {radio.chip: ""} if radio else {}
+    consumers |= {modem.chip: ""} if modem else {}
+    consumers |= {gnss.chip: "GNSS"} if gnss else {}
     board = Board(
         name=root.text("name", _NAME),
         vendor=root.text("vendor", _DOMAIN),
@@ -147,13 +175,15 @@ def parse(text: str, name: str) -> Board:
         strapping=root.integers("strapping"),
         firmware=root.text("firmware", _WORD),
         flash_size=root.integer("flash_size", 0x200000, 0x2000000),
-        radio=sections.radio(table, pins) if (table := root.table("radio")) else None,
+        radio=radio,
         i2c=sections.i2c(table, pins) if (table := root.table("i2c")) else None,
         pmu=sections.pmu(table, pins) if (table := root.table("pmu")) else None,
         battery=sections.battery(table, pins) if (table := root.table("battery")) else None,
-        modem=sections.modem(table, pins) if (table := root.table("modem")) else None,
-        gnss=sections.gnss(table, pins) if (table := root.table("gnss")) else None,
-        parts=tuple(sections.part(part) for part in root.tables("parts")),
+        modem=modem,
+        gnss=gnss,
+        parts=parts,
+        power=power(root.needed("power"), consumers),
+        button=sections.button(table, pins) if (table := root.table("button")) else None,
         firmware_image=sections.firmware_image(table, pins) if (table := root.table("firmware_image")) else None,
     )
     root.end()

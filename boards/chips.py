@@ -21,6 +21,7 @@ class Chip:
         console: what the serial REPL is on, by its kind: a UART behind a USB bridge, or the chip's own USB.
         input_only: without an output driver.
         adc1: ADC1's inputs; ADC2 is the radio's while Wi-Fi is on.
+        rtc: what can end a deep sleep (ext0, ext1).
         strapping: read at reset to choose how to start; what is wired to one must not pull it the wrong way then.
         image_offset: where the boot loader begins, and with it MicroPython's whole image.
     """
@@ -31,6 +32,7 @@ class Chip:
     console: Mapping[str, frozenset[int]]
     input_only: frozenset[int]
     adc1: frozenset[int]
+    rtc: frozenset[int]
     strapping: frozenset[int]
     image_offset: int
 
@@ -43,6 +45,7 @@ CHIPS: Mapping[str, Chip] = {
         console={"uart0": frozenset({1, 3})},
         input_only=frozenset(range(34, 40)),
         adc1=frozenset(range(32, 40)),
+        rtc=frozenset({0, 2, 4, *range(12, 16), *range(25, 28), *range(32, 40)}),
         strapping=frozenset({0, 2, 5, 12, 15}),
         image_offset=0x1000,
     ),
@@ -55,6 +58,7 @@ CHIPS: Mapping[str, Chip] = {
         console={"uart0": frozenset({43, 44}), "usb": frozenset({19, 20})},
         input_only=frozenset(),
         adc1=frozenset(range(1, 11)),
+        rtc=frozenset(range(22)),
         strapping=frozenset({0, 3, 45, 46}),
         image_offset=0,
     ),
@@ -86,6 +90,13 @@ class Pins:
         for by, pins in self._taken.items():
             if value in pins:
                 raise table.error(key, f"{self._name} has no GPIO {value} to spare: {by} is on it")
+        return value
+
+    def wake(self, table: Table, key: str) -> int:
+        """A GPIO number that can end a deep sleep."""
+        value = self.pin(table, key)
+        if value not in self.chip.rtc:
+            raise table.error(key, f"GPIO {value} is no RTC pin: it cannot wake the {self._name}")
         return value
 
     def output(self, table: Table, key: str) -> int:

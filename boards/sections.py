@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from boards import regions
+from boards import power, regions
 from boards.chips import Pins
 from boards.table import Table
 
@@ -18,12 +18,6 @@ RADIO_PINS: Mapping[str, tuple[str, ...]] = {
     "SX1277": ("cs", "dio0", "dio1", "reset"),
     "SX1278": ("cs", "dio0", "dio1", "reset"),
     "SX1279": ("cs", "dio0", "dio1", "reset"),
-}
-# at 14 dBm and while receiving, of 3.3 V: SX1261/2 datasheet rev 2.1 tables 3-3 to 3-5 (SX1262: 90 mA, 4.6 mA);
-# SX1276 datasheet rev 7 table 6 (PA_BOOST: 87 mA, for 17 dBm; 12 mA)
-POWER_MW: Mapping[str, Mapping[str, int]] = {
-    "SX126": {"tx_mw": 300, "rx_mw": 16},
-    "SX127": {"tx_mw": 290, "rx_mw": 40},
 }
 # what our driver switches for the radio, and all outputs that a part may be fed from
 PMU_RADIO_RAILS: Mapping[str, frozenset[str]] = {"AXP2101": frozenset({"ALDO1", "ALDO2", "ALDO3", "ALDO4"})}
@@ -54,7 +48,7 @@ class Radio:
 
     `rx_margin_ms`: how much sooner and longer than needed it listens, where timing is worse than a crystal's.
     `channels_khz`: where the region's own channels are not what the gateways hear. `lbt_dbm`: listen before talk, up to
-    this level. `tx_mw`, `rx_mw`: what it takes when it sends with 14 dBm and when it listens.
+    this level. `tx_mw`, `rx_mw`: what it takes when it sends with the region's power and when it listens.
     """
 
     chip: str
@@ -169,10 +163,24 @@ class Gnss:
 
 @dataclass(frozen=True)
 class Part:
-    """A part on the sensors' I2C bus, by its type name and 7-bit address."""
+    """A part on the sensors' I2C bus, by its type name and 7-bit address.
+
+    `interrupt` (`int` in the file): the pin that its first interrupt output is on, which can end a deep sleep.
+    """
 
     part: str
     address: int
+    interrupt: int | None = None
+
+
+@dataclass(frozen=True)
+class Button:
+    """A button that the wearer presses; its pin can end a deep sleep. It has a resistor of its own to the other level:
+    some pins have none in the chip, and in deep sleep none of those that are in the chip are sure.
+    """
+
+    pin: int
+    active_low: bool
 
 
 @dataclass(frozen=True)
@@ -209,7 +217,7 @@ def radio(table: Table, pins: Pins) -> Radio:
         rx_margin_ms=table.optional_integer("rx_margin_ms", 0, 3000),
         channels_khz=regions.channels(table, region),
         lbt_dbm=table.optional_integer("lbt_dbm", -110, -50),
-        **POWER_MW[chip[:5]],
+        **power.radio_mw(chip, region),
     )
     table.end()
     return section
@@ -321,10 +329,21 @@ def gnss(table: Table, pins: Pins) -> Gnss:
     return section
 
 
-def part(table: Table) -> Part:
+def part(table: Table, pins: Pins) -> Part:
     """One of [[parts]]."""
-    # 7-bit addresses below 0x08 and above 0x77 are reserved (I2C specification UM10204 3.1.12)
-    section = Part(table.text("part", _WORD), table.integer("address", 0x08, 0x77))
+    section = Part(
+        part=table.text("part", _WORD),
+        # 7-bit addresses below 0x08 and above 0x77 are reserved (I2C specification UM10204 3.1.12)
+        address=table.integer("address", 0x08, 0x77),
+        interrupt=pins.wake(table, "int") if table.has("int") else None,
+    )
+    table.end()
+    return section
+
+
+def button(table: Table, pins: Pins) -> Button:
+    """Section [button]."""
+    section = Button(pin=pins.wake(table, "pin"), active_low=table.boolean("active_low"))
     table.end()
     return section
 

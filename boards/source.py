@@ -114,7 +114,8 @@ def battery_adc():
 
 
 def board_module(board: "Board") -> str:
-    """The source of `board.py` for this board: constants, `power()`, `i2c()` and `battery_adc()`; with a modem
+    """The source of `board.py` for this board: constants (BUTTON is its pin and the level of a pressed one; POWER
+    microamperes in the order of `sealwire.charge`), `power()`, `i2c()` and `battery_adc()`; with a modem
     `modem_power()` too.
     """
     values: list[tuple[str, Any]] = [
@@ -129,6 +130,9 @@ def board_module(board: "Board") -> str:
         ("MODEM", _plain(board.modem)),
         ("GNSS", _plain(board.gnss)),
         ("PARTS", {part.part: part.address for part in board.parts}),
+        ("INTERRUPTS", {part.part: part.interrupt for part in board.parts if part.interrupt is not None}),
+        ("BUTTON", (board.button.pin, int(not board.button.active_low)) if board.button else None),
+        ("POWER", board.ledger()),
     ]
     head = f"# Made from boards/{board.name}/board.toml; change it there.\n"
     body = "".join(f"{name} = {value!r}\n" for name, value in values)

@@ -64,6 +64,17 @@ class Table:
             raise self.error(key, "must be in rising order, each once")
         return tuple(value)
 
+    def line(self, key: str) -> str:
+        """A sentence for people: one line of text, not empty."""
+        value = self._take(key)
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise self.error(key, f"{value!r} is no line of text")
+        return value
+
+    def left(self) -> tuple[str, ...]:
+        """The keys that were not taken yet."""
+        return tuple(self._left)
+
     def has(self, key: str) -> bool:
         """Whether the key is there and was not taken yet."""
         return key in self._left
@@ -90,6 +101,13 @@ class Table:
         if not isinstance(value, dict):
             raise self.error(key, "must be a table")
         return Table(value, f"{self._where}: {key}")
+
+    def needed(self, key: str) -> "Table":
+        """The table of that name, which must be there."""
+        table = self.table(key)
+        if table is None:
+            raise self.error(key, "missing")
+        return table
 
     def tables(self, key: str) -> "list[Table]":
         """The array of tables of that name; empty where there is none."""

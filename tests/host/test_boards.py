@@ -12,6 +12,7 @@ from boards.table import Table
 from host_tools.release.room import room
 from host_tools.sim.parts import max30102, tmp117
 from provisioning.station.firmware import Cache, FirmwareMissing
+from sealwire import charge
 from tests.support.micropython import ROOT, Micropython
 
 GOOD = (boards.ROOT / "VIRTUAL" / "board.toml").read_text()
@@ -28,6 +29,8 @@ TAKEN = {
     ("esp32s3", "none", "usb"): {22, 23, 24, 25} | {26, 27, 28, 29, 30, 31, 32} | {19, 20},
     ("esp32s3", "octal", "usb"): {22, 23, 24, 25} | set(range(26, 38)) | {19, 20},
 }
+# RTC_GPIO of the same tables
+RTC = {"esp32": {0, 2, 4, 12, 13, 14, 15, 25, 26, 27, 32, 33, 34, 35, 36, 37, 38, 39}, "esp32s3": set(range(22))}
 STRAPPING = {"esp32": {0, 2, 5, 12, 15}, "esp32s3": {0, 3, 45, 46}}
 # radio pins as the sources that the definitions name have them: sck, mosi, miso, cs, reset, busy, dio0, dio1
 PUBLISHED = {
@@ -40,8 +43,8 @@ PUBLISHED = {
     "HELTEC_WIRELESS_TRACKER": (9, 10, 11, 8, 12, 13, None, 14),
 }
 MIB = 1 << 20
-GNSS = 'chip = "NEO-6M"\nuart = 2\ntx = 13\nrx = 34\nbaudrate = 9600\n'
-SAME_UART = GNSS.replace("34", "14").replace("uart = 2", "uart = 1")
+GNSS = 'chip = "NEO-6M"\nuart = 2\ntx = 13\nrx = 39\nbaudrate = 9600\n'
+SAME_UART = GNSS.replace("39", "14").replace("uart = 2", "uart = 1")
 IMAGE = """
 file = "ESP32_GENERIC-OTA-20250911-v1.26.1.bin"
 sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -117,7 +120,15 @@ def test_pins_are_the_chips_and_free(name: str) -> None:
     assert set(board.strapping) == set(pins) & STRAPPING[board.chip]
     if board.chip == "esp32":
         inputs = {"radio.miso", "radio.busy", "radio.dio0", "radio.dio1", "battery.adc", "gnss.rx", "gnss.pps"}
+        inputs |= {"button.pin"} | {f"{part.part}.int" for part in board.parts}
         assert all(where in inputs for where, pin in board.pins() if pin >= 34)
+
+
+@pytest.mark.parametrize("name", boards.names())
+def test_whatever_is_to_wake_a_board_is_on_an_rtc_pin(name: str) -> None:
+    board = boards.load(name)
+    wakes = [pin for where, pin in board.pins() if where == "button.pin" or where.endswith(".int")]
+    assert set(wakes) <= RTC[board.chip]
 
 
 def test_chips_have_the_pins_of_espidfs_tables() -> None:
@@ -126,6 +137,7 @@ def test_chips_have_the_pins_of_espidfs_tables() -> None:
         free = chip.gpio - chip.flash - chip.psram[psram] - chip.console[console]
         assert free == set(range(40 if name == "esp32" else 49)) - taken
         assert chip.strapping == STRAPPING[name]
+        assert chip.rtc == RTC[name]
 
 
 @pytest.mark.parametrize("name", boards.names())
@@ -213,6 +225,11 @@ def test_generated_module_says_on_micropython_what_the_definition_says(name: str
         for key in ("radio", "i2c", "pmu", "battery", "modem", "gnss"):
             assert device.call(f"board.{key.upper()}") == plain(getattr(board, key))
         assert device.call("board.PARTS") == {part.part: part.address for part in board.parts}
+        lines = {part.part: part.interrupt for part in board.parts if part.interrupt is not None}
+        assert device.call("board.INTERRUPTS") == lines
+        pressed = (board.button.pin, int(not board.button.active_low)) if board.button else None
+        assert device.call("board.BUTTON") == pressed
+        assert device.call("board.POWER") == board.ledger()
         assert device.call("board.i2c().set_up") == (board.i2c.id, board.i2c.scl, board.i2c.sda, board.i2c.freq_hz)
         assert device.call("board.i2c() is board.i2c()")
         if board.pmu:
@@ -340,6 +357,22 @@ def test_unknown_board_is_refused_and_cannot_leave_the_folder() -> None:
         ("address = 0x48", "address = 0x57", "two parts have the same address"),
         ("address = 0x48", "address = 0x78", "parts.1.: address: 120 is no integer"),
         ("[i2c]", "[i3c]", "i3c: unknown key"),
+        ("[button]\npin = 36", "[button]\npin = 16", "pin: GPIO 16 is no RTC pin: it cannot wake the esp32"),
+        ("[button]\npin = 36", "[button]\npin = 32", "GPIO 32 is both radio.busy and button.pin"),
+        ("active_low = true", "", "button: active_low: missing"),
+        ('part = "TMP117"', 'int = 18\npart = "TMP117"', "int: GPIO 18 is no RTC pin"),
+        ('part = "TMP117"', 'int = 36\npart = "TMP117"', "both button.pin and TMP117.int|both TMP117.int and"),
+        ("[power]", "[powder]", "power: missing"),
+        ("capacity_mah = 1000", "capacity_mah = 1", "capacity_mah: 1 is no integer from 10"),
+        ("efficiency = 0.85", "", "efficiency: missing"),
+        ("efficiency = 0.85", "efficiency = 85", "efficiency: 85 is no number from 0.3 to 1.0"),
+        ('regulator = "switching"', 'regulator = "linear"', "efficiency: unknown key"),
+        ("quiescent_ma = 0.05", "quiescent_ma = nan", "quiescent_ma: nan is no number"),
+        ("usable = 0.85", "usable = 1.5", "usable: 1.5 is no number from 0.1 to 1.0"),
+        ("[button]", "[power.currents.SX1276]\nsource = 'x'\n[button]", "SX1276: the board has no such part"),
+        ("[button]", "[power.currents.SX1262]\nrx = 5\n[button]", "SX1262: source: missing"),
+        ("[button]", "[power.currents.SX1262]\nsource = ''\n[button]", "source: '' is no line of text"),
+        ("[button]", "[power.currents.SX1262]\nsource = 'x'\nrx = -1\n[button]", "rx: -1 is no number from 0.0"),
         ("psram", "# psram", "psram: missing"),
         ('psram = "none"', 'psram = "octal"', "psram: 'octal' is none of"),
         ('console = "uart0"', 'console = "usb"', "console: 'usb' is none of"),
@@ -353,7 +386,7 @@ def test_unknown_board_is_refused_and_cannot_leave_the_folder() -> None:
         ("[battery]", "[battery]\nenable_low = true", "enable_low: unknown key"),
         ("[battery]", f"[gnss]\n{GNSS}rail = 'ALDO3'\n[battery]", "a rail needs a .pmu."),
         ("[battery]", "[gnss]\n" + GNSS.replace("uart = 2", "uart = 0") + "[battery]", "uart: 0 is no integer"),
-        ("[battery]", "[gnss]\n" + GNSS.replace("rx = 34", "rx = 33") + "[battery]", "both radio.dio1 and gnss.rx"),
+        ("[battery]", "[gnss]\n" + GNSS.replace("rx = 39", "rx = 33") + "[battery]", "both radio.dio1 and gnss.rx"),
         ('part = "TMP117"', 'part = "MAX30102"', "two parts have the same name"),
         ("flash_size = 0x400000", "flash_size = 0", "flash_size: 0 is no integer"),
         ('name = "VIRTUAL"', "name = VIRTUAL", "VIRTUAL/board.toml: "),
@@ -403,6 +436,80 @@ def test_definition_that_does_not_fit_its_chip_or_itself_is_refused(
     assert old in good
     with pytest.raises(boards.BoardError, match=complaint):
         boards.parse(good.replace(old, new, 1), name)
+
+
+@pytest.mark.parametrize("name", boards.names())
+def test_somebody_has_figures_of_every_part_of_a_board_and_says_where_from(name: str) -> None:
+    board = boards.load(name)
+    assert board.power.unknown == ()
+    for part, known in board.power.currents.items():
+        assert re.search(r"datasheet|data sheet|hardware design|measured|assumed", known.source), part
+    states = {state for known in board.power.currents.values() for state in known.ma}
+    assert {"awake", "deep_sleep"} <= states
+    assert not board.radio or {"sleep", "rx"} <= set(board.power.currents[board.radio.chip].ma)
+    assert not board.modem or {"off", "psm", "session"} <= set(board.power.currents[board.modem.chip].ma)
+
+
+def test_currents_are_the_datasheets() -> None:
+    """SX1261/2 datasheet rev 2.1 tables 3-3 to 3-5; SX1276 rev 7 table 6; ESP32 series datasheet, deep sleep; MAX30102
+    19-7740: 0.6 mA beside two LEDs of 6.2 mA that are lit for 411 us a hundred times a second.
+    """
+    virtual, tbeam = boards.load("VIRTUAL").power, boards.load("LILYGO_T_BEAM_SX1276").power
+    assert virtual.currents["SX1262"].ma["rx"] == 4.6
+    assert [virtual.currents["SX1262"].ma[f"tx_{dbm}"] for dbm in (14, 17, 20, 22)] == [90, 95, 102, 118]
+    assert [tbeam.currents["SX1276"].ma[state] for state in ("rx", "tx_17", "tx_20")] == [12, 87, 120]
+    assert virtual.currents["esp32"].ma["deep_sleep"] == 0.01
+    assert virtual.currents["MAX30102"].ma["measuring"] == pytest.approx(0.6 + 2 * 6.2 * 0.0411, abs=0.005)
+
+
+def test_what_the_cell_gives_is_what_the_part_takes_through_the_regulator() -> None:
+    # 4.6 mA of 3.3 V are 15.18 mW; 17.86 mW of the cell at 85 %, 4.827 mA at 3.7 V; a linear one passes 4.6 mA on
+    assert boards.load("VIRTUAL").power.cell_ua("SX1262", "rx") == pytest.approx(4827, abs=1)
+    assert boards.load("HELTEC_WIFI_LORA_32_V3").power.cell_ua("SX1262", "rx") == pytest.approx(4600)
+    assert boards.load("VIRTUAL").power.cell_ua("SIM7080G", "session") == pytest.approx(80_000)
+    assert boards.load("VIRTUAL").power.cell_ua("NONE", "rx") == 0
+
+
+def test_a_transmission_takes_what_is_listed_for_the_next_higher_power() -> None:
+    power = boards.load("VIRTUAL").power
+    assert [power.tx_state("SX1262", dbm) for dbm in (2, 14, 15, 21, 22, 27)] == [
+        "tx_14",
+        "tx_14",
+        "tx_17",
+        "tx_22",
+        "tx_22",
+        "tx_22",
+    ]
+    american = boards.parse(GOOD.replace('region = "EU868"', 'region = "US915"'), "VIRTUAL")
+    assert american.radio and american.radio.tx_mw == round(118 * 3.3)
+
+
+def test_a_board_s_own_measurement_takes_the_place_of_the_part_s() -> None:
+    own = "[power.currents.esp32]\nsource = 'measured by somebody'\nawake = 25.5\n\n[button]"
+    power = boards.parse(GOOD.replace("[button]", own), "VIRTUAL").power
+    assert power.currents["esp32"].source == "measured by somebody"
+    assert power.currents["esp32"].ma["awake"] == 25.5
+    assert power.currents["esp32"].ma["deep_sleep"] == 0.01
+
+
+def test_a_part_that_nobody_has_figures_of_is_named_and_counts_as_nothing() -> None:
+    text = GOOD.replace('part = "TMP117"', 'part = "SHT40"')
+    power = boards.parse(text, "VIRTUAL").power
+    assert power.unknown == ("SHT40",)
+    assert boards.parse(text, "VIRTUAL").ledger()[charge.SENSORS] == 0
+
+
+def test_the_device_counts_with_the_same_table() -> None:
+    """Microamperes of the cell at 3.7 V behind a regulator of 85 %, in the order of `sealwire.charge`."""
+    ledger = boards.load("VIRTUAL").ledger()
+    through = 3300 / (3700 * 0.85)
+    assert len(ledger) == charge.LORA_RX + 1
+    assert ledger[charge.CHIP] == round((40_000 - 10) * through)
+    assert ledger[charge.LORA] == round(90_000 * through)
+    assert ledger[charge.LORA_RX] == round(4_600 * through)
+    assert ledger[charge.MODEM] == 80_000
+    # 50 uA of the board, the chip's 10, the modem's 7, less than one of every sensor in standby
+    assert 67 <= ledger[charge.BOARD] <= 75
 
 
 def test_board_that_cannot_send_is_refused() -> None:
