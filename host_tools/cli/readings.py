@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
+from host_tools.cli import readings_define
 from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.ingest import enter_store
 from host_tools.cli.output import json_option, print_json_line, print_table, remark, write_private
@@ -37,7 +38,7 @@ def filter_options(command: _Command) -> _Command:
 
 @click.group()
 def group() -> None:
-    """Show and export readings."""
+    """Show, draw, watch and export readings."""
 
 
 @group.command()
@@ -65,10 +66,10 @@ def show(
     format_ = "json" if as_json else format_
     if follow and format_ not in ("table", "json"):
         raise click.UsageError("--follow prints a table or JSON lines")
-    source = _open(database, key_file, "show", devices)
+    source = open_readings(database, key_file, "show", devices)
     from host_tools.ingest.readings import newest_frame
 
-    wanted = _filter(devices, records, since, until, faulty)
+    wanted = wanted_of(source, devices, records, since, until, faulty)
     seen = newest_frame()
     newest = source.last(wanted, last)
     if follow:
@@ -79,7 +80,7 @@ def show(
     else:
         for piece in _pieces(newest, format_):
             sys.stdout.write(piece)
-    _mention_damage(source)
+    mention_damage(source)
 
 
 @group.command()
@@ -105,18 +106,19 @@ def export(
     format_ = "json" if as_json else format_
     if output and format_ == "table":
         raise click.UsageError("a table is for people to look at; write json, csv or senml to a file")
-    source = _open(database, key_file, "export", devices)
-    pieces = _pieces(source.in_order(_filter(devices, records, since, until, faulty)), format_)
+    source = open_readings(database, key_file, "export", devices)
+    pieces = _pieces(source.in_order(wanted_of(source, devices, records, since, until, faulty)), format_)
     if output:
         write_private(output, pieces)
     else:
         for piece in pieces:
             sys.stdout.write(piece)
-    _mention_damage(source)
+    mention_damage(source)
 
 
-def _open(database: str, key_file: Path, command: str, devices: tuple[str, ...]) -> "Readings":
-    entered = enter_store(database, key_file, f"reading.{'view' if command == 'show' else command}")
+def open_readings(database: str, key_file: Path, command: str, devices: tuple[str, ...]) -> "Readings":
+    """Let in whoever may see readings, note in the trail what for, and give what reads them."""
+    entered = enter_store(database, key_file, "reading.export" if command == "export" else "reading.view")
     from host_tools.ingest.readings import Readings
     from host_tools.ingest.store import Payloads
     from provisioning.registry import audit
@@ -132,15 +134,21 @@ def _open(database: str, key_file: Path, command: str, devices: tuple[str, ...])
     return Readings(Payloads(entered.vault))
 
 
-def _filter(
-    devices: tuple[str, ...], records: tuple[str, ...], since: str | None, until: str | None, faulty: bool
+def wanted_of(
+    source: "Readings",
+    devices: tuple[str, ...],
+    records: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    faulty: bool,
 ) -> "Filter":
+    """What the options ask for."""
     from host_tools.ingest import readings
 
     now = time.time()
     return readings.Filter(
         devices=frozenset(eui.parse(device) for device in devices),
-        names=frozenset(readings.record_filter(record) for record in records),
+        names=frozenset(readings.record_filter(record, source.vocabulary) for record in records),
         since=readings.moment(since, now) if since else None,
         until=readings.moment(until, now) if until else None,
         faulty=faulty,
@@ -159,7 +167,7 @@ def _pieces(found: Iterable["Reading"], format_: str) -> Iterator[str]:
 def _cells(reading: "Reading") -> tuple[str, str, str, str]:
     from host_tools.ingest.export import timestamp
 
-    value = "" if reading.value is None else f"{reading.value:f}"
+    value = "" if reading.value is None else reading.meaning or f"{reading.value:f}"
     return reading.device, timestamp(reading.unix_s), reading.record, f"{value} {reading.unit}".strip()
 
 
@@ -183,6 +191,11 @@ def _follow(source: "Readings", wanted: "Filter", found: list["Reading"], seen: 
         return
 
 
-def _mention_damage(source: "Readings") -> None:
+def mention_damage(source: "Readings") -> None:
+    """Say what was left out."""
     if source.damaged:
         remark(f"{source.damaged} frames do not open and are left out: the database was changed by somebody else.")
+
+
+for _command in (readings_define.define,):
+    group.add_command(_command)

@@ -63,9 +63,12 @@ def consent(eui: str, records: tuple[str, ...], nothing: bool, database: str, ke
         raise click.UsageError("name the records that may be sampled, or say --nothing")
     number = present_eui(eui)
     entered = enter(database, key_file, "device.consent")
+    from host_tools.ingest import meanings
     from host_tools.ingest.instructions import record_id
 
-    _told(number, _instructions(entered).consent(number, [record_id(text) for text in records]), as_json)
+    vocabulary = meanings.load()
+    ids = [record_id(text, vocabulary) for text in records]
+    _told(number, _instructions(entered).consent(number, ids), as_json)
 
 
 @click.command()

@@ -24,7 +24,16 @@ _SENML_UNITS = {
     "hPa": ("Pa", Decimal(100), Decimal(0)),
     "ms": ("s", Decimal("0.001"), Decimal(0)),
     "dBm": ("dBW", Decimal(1), Decimal(-30)),
+    "mV": ("V", Decimal("0.001"), Decimal(0)),
+    "uAh": ("C", Decimal("0.0036"), Decimal(0)),
 }
+# RFC 8428 section 12.1 and RFC 8798 section 2; an application's own unit that is not among them is left out
+_SENML_KNOWN = (
+    "m kg g s A K cd mol Hz rad sr N Pa J W C V F Ohm S Wb T H Cel lm lx Bq Gy Sv kat m2 m3 l m/s m/s2 m3/s l/s W/m2"
+    " cd/m2 bit bit/s lat lon pH dB dBW Bspl count / %RH %EL EL 1/s 1/min beat/min beats S/m"
+    " B VA VAs var vars J/m kg/m3 deg"
+)
+_KNOWN_UNITS = frozenset(_SENML_KNOWN.split())
 
 
 def timestamp(unix_s: float) -> str:
@@ -43,6 +52,7 @@ def plain(reading: Reading) -> dict[str, Any]:
         "unit": reading.unit,
         "link": reading.link,
         "gateway": reading.gateway,
+        **({"meaning": reading.meaning} if reading.meaning else {}),
     }
 
 
@@ -78,7 +88,7 @@ def _senml_records(readings: Iterable[Reading]) -> Iterator[dict[str, Any]]:
             record["bn"] = f"urn:dev:mac:{device}:"
         record["n"] = reading.record
         unit, factor, offset = _SENML_UNITS.get(reading.unit, (reading.unit, Decimal(1), Decimal(0)))
-        if unit:
+        if unit in _KNOWN_UNITS:
             record["u"] = unit
         if reading.value is None:
             record["vb"] = True  # an event: it happened

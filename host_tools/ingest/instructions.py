@@ -10,12 +10,12 @@ from django.db import transaction
 
 from host_tools.ingest import plaintexts
 from host_tools.ingest.commands import Commands, Order
+from host_tools.ingest.vocabulary import STANDARD, Vocabulary
 from provisioning.registry import audit, devices
 from provisioning.registry.vault import Vault
 from sealwire import settings
 from sealwire.messages import CONFIGURE, CONSENT, REPORT
 from sealwire.names import DOWNLINK_NAMES
-from sealwire.records import RECORDS
 
 
 class InstructionRefused(Exception):
@@ -107,16 +107,16 @@ class Instructions:
         return number
 
 
-def record_id(text: str) -> int:
+def record_id(text: str, vocabulary: Vocabulary = STANDARD) -> int:
     """The id of a record by its name, or by its number as text.
 
     Raises:
         InstructionRefused: there is none.
     """
-    for row in RECORDS:
-        if row[1] == text:
-            return int(row[0])
     if text.isascii() and text.isdigit() and len(text) <= len("255"):
         return int(text)
-    names = ", ".join(row[1] for row in RECORDS)
+    number = vocabulary.record_id(text)
+    if number is not None:
+        return number
+    names = ", ".join(name for _, name in vocabulary.rows())
     raise InstructionRefused(f"there is no record {text!r}", f"give numbers, or names: {names}")

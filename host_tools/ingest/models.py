@@ -1,4 +1,5 @@
-"""Tables of the store: frames that were opened, who heard them, when devices were heard, commands, refusals. No logic.
+"""Tables of the store: frames that were opened, who heard them, when devices were heard, commands, refusals,
+what an application's own ids mean. No logic.
 
 What a wearer's device said is only ever here as `payload_wrapped`, sealed by the registry's vault. In the clear stand
 who, when and over which link: what finding, counting and refusing need.
@@ -141,3 +142,28 @@ class Refusal(models.Model):
     reason = models.CharField(max_length=32, primary_key=True)
     count = models.BigIntegerField()
     last_at_ms = models.BigIntegerField()
+
+
+class Meaning(models.Model):
+    """What an id of an application's own stands for. Rows are added and never changed."""
+
+    class Kind(models.TextChoices):
+        RECORD = "record"
+        EVENT = "event"
+
+    kind = models.CharField(max_length=6, choices=Kind.choices)
+    number = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=32)
+    unit = models.CharField(max_length=16, blank=True)
+    scale = models.SmallIntegerField(default=0)
+    defined_at_ms = models.BigIntegerField()  # Unix time
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["kind", "number"], name="meaning_once"),
+            models.UniqueConstraint(fields=["kind", "name"], name="meaning_name_once"),
+            models.CheckConstraint(
+                condition=Q(kind__in=["record", "event"], number__gte=64, number__lte=255, scale__gte=-9, scale__lte=9),
+                name="meaning_in_range",
+            ),
+        ]

@@ -14,13 +14,14 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 
-from host_tools.ingest.decode import Event, MessageError, Telemetry, UpdateReport, decode
+from host_tools.ingest import meanings
+from host_tools.ingest.decode import Event, Message, MessageError, Status, Telemetry, UpdateReport, decode
 from host_tools.ingest.models import Frame
 from host_tools.ingest.store import Payloads
+from host_tools.ingest.vocabulary import STANDARD, FilterError, Vocabulary, meaning
 from provisioning.registry.vault import VaultError
-from sealwire import records
-from sealwire.messages import EPOCH_2025, EVENT, TELEMETRY, UPDATE_REPORT
-from sealwire.names import EVENTS, UPDATE_CODES, UPDATE_STATES
+from sealwire.messages import EPOCH_2025, EVENT, STATUS, STATUS_CONSENT, TELEMETRY, UPDATE_REPORT
+from sealwire.names import STATUS_NAMES, UPDATE_CODES, UPDATE_STATES
 
 _COLUMNS = (
     "pk",
@@ -36,14 +37,7 @@ _COLUMNS = (
     "received_at_ms",
     "fault",
 )
-
-
-class FilterError(Exception):
-    """What was asked for does not exist; `remedy` says how to ask."""
-
-    def __init__(self, what: str, remedy: str) -> None:
-        super().__init__(what)
-        self.remedy = remedy
+_STATUS_UNITS = {"s": "s", "ms": "ms", "mv": "mV"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +48,11 @@ class Reading:
         device: EUI-64 in hex; of an identity that another of the same board followed, with `.1`, `.2` … behind it.
         unix_s: when it was sampled; of an update report, which carries no time, when it was heard.
         record: name of the record; events are `event/<name>`, update reports `update/<state>` or, where it says why,
-            `update/<state>/<code>`. All names are ours; what has none is shown by its number.
-        record_id: id of the record, of the event, or of the report's state.
+            `update/<state>/<code>`; what a status says `status/<field>`. What has no name is shown by its number.
+        record_id: id of the record, of the event, of the report's state, or of the status's field.
         value: scaled; None for an event that carries none; the release sequence of an update report.
         unit: "" where there is none.
+        meaning: what the value stands for, as walking; "" where it is a quantity.
         received_at: when it arrived, Unix seconds.
     """
 
@@ -70,6 +65,7 @@ class Reading:
     link: str
     gateway: str
     received_at: float
+    meaning: str = ""
 
     @property
     def number(self) -> int | float | None:
@@ -85,7 +81,8 @@ class Filter:
 
     Attributes:
         devices: EUI-64s, each with the number of a former identity, None for the present one; empty: all.
-        names: record names, `event` for all events, `update` for all update reports; empty: all.
+        names: record names, `event` for all events, `update` for all update reports, `status` for what devices say of
+            themselves; empty: all but the last.
         since: Unix seconds, the first that is shown.
         until: Unix seconds, the first that is not shown any more.
         faulty: also frames with an implausible time.
@@ -100,20 +97,43 @@ class Filter:
     def takes(self, reading: Reading) -> bool:
         """Whether this one is to be shown."""
         return (
-            (not self.names or reading.record in self.names or reading.record.partition("/")[0] in self.names)
+            (not self.names or reading.record in self.names or self._takes_part_of(reading.record))
             and (self.since is None or reading.unix_s >= self.since)
             and (self.until is None or reading.unix_s < self.until)
         )
 
+    @property
+    def types(self) -> frozenset[int]:
+        """The types of the messages that can hold it."""
+        asked = any(name.partition("/")[0] == "status" for name in self.names)
+        return frozenset((TELEMETRY, EVENT, UPDATE_REPORT, *((STATUS,) if asked else ())))
 
-def record_filter(text: str) -> str:
+    def _takes_part_of(self, record: str) -> bool:
+        parts = record.split("/")
+        return any("/".join(parts[:count]) in self.names for count in range(1, len(parts)))
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stored frame, opened.
+
+    Attributes:
+        device: as in `Reading`.
+        t_first: when what it holds begins, seconds since 2025; of what carries no time, when it was heard.
+        received_at: when it arrived, Unix seconds.
+    """
+
+    device: str
+    message: Message
+    t_first: int
+    link: str
+    gateway: str
+    received_at: float
+
+
+def record_filter(text: str, vocabulary: Vocabulary = STANDARD) -> str:
     """The name of a record, given by name or by number; raises FilterError."""
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= records.RECORD_MAX:
-        return str(records.lookup(int(text))[0])
-    known = {row[1] for row in records.RECORDS} | {f"event/{name}" for name in EVENTS.values()}
-    if text in known or text in ("event", "update") or text.startswith(("record_", "event/", "update/")):
-        return text
-    raise FilterError(f"there is no record {text!r}", "records are named in device/lib/sealwire/README.md")
+    return vocabulary.filter_name(text)
 
 
 def moment(text: str, now: float) -> float:
@@ -137,13 +157,15 @@ class Readings:
 
     Args:
         payloads: opens what the store sealed.
+        vocabulary: what the numbers are called; None: as the connected database says.
 
     Attributes:
         damaged: frames that did not open or could not be read; they are skipped.
     """
 
-    def __init__(self, payloads: Payloads) -> None:
+    def __init__(self, payloads: Payloads, vocabulary: Vocabulary | None = None) -> None:
         self._payloads = payloads
+        self.vocabulary = meanings.load() if vocabulary is None else vocabulary
         self.damaged = 0
 
     def in_order(self, wanted: Filter) -> Iterator[Reading]:
@@ -181,7 +203,18 @@ class Readings:
             found += self._expand(row, wanted)
         return sorted(found, key=lambda reading: reading.unix_s), frame
 
-    def _expand(self, row: tuple[Any, ...], wanted: Filter) -> Iterator[Reading]:
+    def opened(self, wanted: Filter) -> Iterator[Opened]:
+        """The frames of what is wanted, each device's by the time of what they hold, one device after the other.
+
+        What a frame holds beside the wanted is not taken out; nothing is held in memory.
+        """
+        rows = _frames(wanted).order_by("device", "t_first", "pk").values_list(*_COLUMNS)
+        for row in rows.iterator(chunk_size=500):
+            found = self._open(row)
+            if found is not None:
+                yield found
+
+    def _open(self, row: tuple[Any, ...]) -> Opened | None:
         _, eui, former, epoch, ctr, wrapped, t_first, _, link, gateway, received_at_ms, _ = row
         eui = bytes(eui)
         label = eui.hex() if former is None else f"{eui.hex()}.{former}"
@@ -189,10 +222,25 @@ class Readings:
             message = decode(self._payloads.unwrap(wrapped, eui, epoch, ctr))
         except (VaultError, MessageError):
             self.damaged += 1
+            return None
+        return Opened(label, message, t_first, link, gateway, received_at_ms / 1000)
+
+    def _expand(self, row: tuple[Any, ...], wanted: Filter) -> Iterator[Reading]:
+        found = self._open(row)
+        if found is None:
             return
-        for t, record, record_id, value, unit in _values(message, t_first):
+        for t, record, record_id, value, unit, said in _values(found.message, found.t_first, self.vocabulary):
             reading = Reading(
-                label, t + EPOCH_2025, record, record_id, value, unit, link, gateway, received_at_ms / 1000
+                found.device,
+                t + EPOCH_2025,
+                record,
+                record_id,
+                value,
+                unit,
+                found.link,
+                found.gateway,
+                found.received_at,
+                said,
             )
             if wanted.takes(reading):
                 yield reading
@@ -204,7 +252,7 @@ def newest_frame() -> int:
 
 
 def _frames(wanted: Filter) -> QuerySet[Frame]:
-    frames = Frame.objects.filter(message_type__in=(TELEMETRY, EVENT, UPDATE_REPORT), t_first__isnull=False)
+    frames = Frame.objects.filter(message_type__in=sorted(wanted.types), t_first__isnull=False)
     if not wanted.faulty:
         frames = frames.filter(fault="")
     if wanted.devices:
@@ -219,21 +267,37 @@ def _frames(wanted: Filter) -> QuerySet[Frame]:
     return frames
 
 
-def _values(message: object, heard_at: int) -> Iterator[tuple[int, str, int, Decimal | None, str]]:
-    """(time, record, id, scaled value, unit) of everything a message holds."""
+def status_values(status: Status, vocabulary: Vocabulary) -> Iterator[tuple[str, int, Decimal, str, str]]:
+    """(name, field, value, unit, meaning) of what a status says in numbers."""
+    for field, told in sorted(status.fields.items()):
+        name = STATUS_NAMES.get(field, str(field))
+        if field == STATUS_CONSENT and isinstance(told, bytes):
+            for record_id in told:
+                yield f"status/{name}", field, Decimal(record_id), "", vocabulary.record(record_id)[0]
+        elif isinstance(told, int):
+            yield f"status/{name}", field, Decimal(told), _STATUS_UNITS.get(name.rpartition("_")[2], ""), ""
+
+
+def _values(
+    message: object, heard_at: int, vocabulary: Vocabulary
+) -> Iterator[tuple[int, str, int, Decimal | None, str, str]]:
+    """(time, record, id, scaled value, unit, meaning) of everything a message holds."""
     if isinstance(message, Telemetry):
         for t, record_id, value in message.samples():
-            name, unit, scale = records.lookup(record_id)
-            yield t, name, record_id, Decimal(value).scaleb(scale), unit
+            name, unit, scale = vocabulary.record(record_id)
+            yield t, name, record_id, Decimal(value).scaleb(scale), unit, meaning(record_id, value)
     elif isinstance(message, Event):
-        name = f"event/{EVENTS.get(message.event, message.event)}"
+        name = f"event/{vocabulary.event(message.event)}"
         values = [value for value in message.values if value is not None]
         if not values:
-            yield message.t, name, message.event, None, ""
+            yield message.t, name, message.event, None, "", ""
         for value in values:
-            yield message.t, name, message.event, Decimal(value), ""
+            yield message.t, name, message.event, Decimal(value), "", ""
     elif isinstance(message, UpdateReport):
         name = f"update/{UPDATE_STATES.get(message.state, message.state)}"
         if message.code:
             name += f"/{UPDATE_CODES.get(message.code, message.code)}"
-        yield heard_at, name, message.state, Decimal(message.release), ""
+        yield heard_at, name, message.state, Decimal(message.release), "", ""
+    elif isinstance(message, Status):
+        for name, field, number, unit, said in status_values(message, vocabulary):
+            yield message.t, name, field, number, unit, said

@@ -40,6 +40,7 @@ _ROLES = {
     "service.unlock": "factory fleet",
     "reading.view": "care",
     "reading.export": "care",
+    "meaning.define": "fleet",
     "rollout.view": "release fleet",
     "rollout.manage": "fleet",
     "release.sign": "release",

@@ -42,6 +42,7 @@ sys_startup sys_shutdown sys_restart sys_crash sys_monitor_disabled sys_backup s
     device_retiring device_reenrol_allowed device_claim_released
     device_replay_refused device_epoch_changed device_rekeyed device_command_sent
     certificate_issued certificate_revoked crl_made broker_list_made service_unlocked
+    meaning_defined
     key_created key_used key_destroyed key_rotated key_revoked key_exhausted
     ota_built ota_signed ota_published ota_started ota_paused ota_resumed ota_stopped ota_confirmed ota_failed
     ota_trust_changed

@@ -21,7 +21,7 @@ MAY = {
     "service.unlock",
     "release": "release.sign release.publish rollout.view",
     "fleet": "device.list device.suspend device.resume device.revoke device.rekey device.retire device.reenrol "
-    "device.configure device.report "
+    "device.configure device.report meaning.define "
     "broker.list certificate.crl service.unlock rollout.view rollout.manage",
     "care": "device.list device.claim device.consent device.report reading.view reading.export",
     "audit": "audit.view audit.export operator.view",
@@ -33,7 +33,8 @@ ASKED = (
     "batch.issue batch.revoke batch.quota issuer.create journal.import device.list device.suspend device.resume "
     "device.revoke device.rekey device.retire device.reenrol device.claim broker.list certificate.crl service.unlock "
     "rollout.view rollout.manage release.sign release.publish key.rotate backup.make backup.restore operator.view "
-    "device.configure device.report device.consent operator.manage audit.view audit.export reading.view reading.export"
+    "device.configure device.report device.consent operator.manage audit.view audit.export reading.view reading.export "
+    "meaning.define"
 )
 NOW = 1_790_000_000.0
 COMMANDS = Path(__file__).resolve().parents[2] / "host_tools/cli"

@@ -33,6 +33,7 @@ from sealwire.messages import (
     UPDATE,
     UPDATE_REPORT,
 )
+from sealwire.recordids import ACTIVITY, WEAR_STATE
 
 UPLINK_NAMES = {
     TELEMETRY: "telemetry",
@@ -59,6 +60,13 @@ EVENTS = {
     4: "worn",
     5: "taken_off",
     6: "tamper",
+    7: "sensor_failed",
+}
+
+# What values of these records stand for
+MEANINGS = {
+    ACTIVITY: {0: "still", 1: "walking", 2: "running", 3: "other"},
+    WEAR_STATE: {0: "not worn", 1: "worn"},
 }
 
 STATUS_NAMES = {
