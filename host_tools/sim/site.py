@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import boards
 from host_tools.gateway.bridge import Bridge
 from host_tools.gateway.broker import EmbeddedBroker
+from host_tools.ingest import definitions
 from host_tools.release.flash import Cellular
 from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
@@ -65,7 +66,8 @@ class Site:
         loss: chance that a receiver misses a packet, 0 to 1.
         seed: makes loss, fading and wearers repeatable.
         mosquitto: run mosquitto, with certificates and rules as in earnest, in place of the embedded broker.
-        app: an application in place of the example `device/app.py`.
+        app: an application in place of the example `device/app.py`; what its own records and events are called is read
+            from a `records.py` beside it.
         model: name of the board definition.
         gateways: how many hear the boards, 1 to 9.
         region: whose rules the ether holds every packet against; None: nobody's.
@@ -206,8 +208,18 @@ class Site:
 
         self.vault = keyring.create_vault(f"file:{key_file}")
         services.init_registry(self.vault, actor="site", clock=self.clock.now)
+        self._define()
         signers.create_file_key(batch_key)
         self._signer = signers.open_signer(f"file:{batch_key}")
+
+    def _define(self) -> None:
+        """Take over what the application's own records and events are called: its `records.py`, if there is one."""
+        from host_tools.ingest import meanings
+
+        path = (self._app or DEVICE / "app.py").with_name(definitions.FILE)
+        if path.is_file():
+            definition = definitions.read(path.read_text(encoding="utf-8", errors="replace"), path.name)
+            meanings.define(self.vault, definition, self.clock.now, "site")
 
     def issue(self, count: int) -> TicketFile:
         """A batch of so many tickets for this site's model, also in `tickets.json`.
@@ -247,8 +259,7 @@ class Site:
             name=name,
             mac=mac,
             clock=self.clock,
-            parts=fitted.parts,
-            adc=fitted.adc,
+            **fitted.arguments,
             ether=self.ether.address,
             wifi=dict(zip(("ssid", "key"), WIFI, strict=True)),
             **settings,
