@@ -129,8 +129,7 @@ def board(
             name=called,
             mac=mac or bytes((digest[0] & 0xFC | 2, *digest[1:6])),  # locally administered, one station
             clock=clock,
-            parts=fitted.parts,
-            adc=fitted.adc,
+            **fitted.arguments,
             ether=ether,
             heap=heap,
             layout=described.flash_layout(),

@@ -49,6 +49,7 @@ class VirtualBoard:
         clock: the simulation's clock.
         parts: on its I2C buses.
         adc: pin → what returns microvolts there.
+        inputs: pin → what returns its level, 0 or 1: a button, a part's interrupt line.
         ether: address of the ether's server; without one the radio is alone.
         heap: MicroPython's heap, as `-X heapsize=` takes it; "94wK" is what 64 KiB are on the chip, and the share of
             the simulated modules.
@@ -78,6 +79,7 @@ class VirtualBoard:
         clock: SimClock | None = None,
         parts: Sequence[Part] = (),
         adc: Mapping[int, Callable[[], int]] | None = None,
+        inputs: Mapping[int, Callable[[], int]] | None = None,
         ether: tuple[str, int] | None = None,
         heap: str = HEAP,
         interpreter: str | None = None,
@@ -107,7 +109,13 @@ class VirtualBoard:
         if modem_key is None and described.modem is not None:
             modem_key = described.modem.power_key
         lines = {"modem": modem, "modem_key": modem_key}
-        self._arguments: dict[str, Any] = {"mac": mac, "parts": parts, "adc": adc or {}, **lines}
+        self._arguments: dict[str, Any] = {
+            "mac": mac,
+            "parts": parts,
+            "adc": adc or {},
+            "inputs": inputs or {},
+            **lines,
+        }
         self._radio = Radio(ether, name, self._clock)
         self._lines = threading.Condition()
         self._line_count = 0

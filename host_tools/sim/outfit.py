@@ -1,7 +1,13 @@
-"""Puts the parts of a board definition on a wearer: what a virtual board's buses and ADC pins see."""
+"""Puts the parts of a board definition on a wearer: what a virtual board's buses and pins see.
+
+A part is added by one row of `PARTS`: what makes it of the wearer and the clock. One with an interrupt line has a
+method `line()`, its level now, 0 or 1.
+"""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import Any
 
 from boards import Board
 from host_tools.sim.clock import SimClock
@@ -20,10 +26,16 @@ class PartUnknown(Exception):
 
 @dataclass(frozen=True)
 class Outfit:
-    """Arguments for `VirtualBoard`: parts on the I2C bus, and what returns microvolts by ADC pin."""
+    """Arguments for `VirtualBoard`: parts on the I2C bus, what returns microvolts by ADC pin, and levels by pin."""
 
     parts: tuple[Part, ...]
     adc: dict[int, Callable[[], int]]
+    inputs: dict[int, Callable[[], int]] = field(default_factory=dict)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The same as `VirtualBoard` takes them."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
 
 def outfit(board: Board, wearer: Wearer, clock: SimClock) -> Outfit:
@@ -33,6 +45,7 @@ def outfit(board: Board, wearer: Wearer, clock: SimClock) -> Outfit:
         PartUnknown: there is no simulation of one of its parts.
     """
     parts: list[Part] = []
+    inputs: dict[int, Callable[[], int]] = {}
     for fitted in board.parts:
         make = PARTS.get(fitted.part)
         if make is None:
@@ -40,7 +53,15 @@ def outfit(board: Board, wearer: Wearer, clock: SimClock) -> Outfit:
         part = make(wearer, clock.now)
         part.address = fitted.address
         parts.append(part)
-    battery = board.battery
-    if battery is None or battery.adc is None:
-        return Outfit(tuple(parts), {})
-    return Outfit(tuple(parts), {battery.adc: BatteryAdc(wearer, clock.now, battery.divider)})
+        if fitted.interrupt is not None and hasattr(part, "line"):
+            inputs[fitted.interrupt] = part.line
+    if board.button is not None:
+        inputs[board.button.pin] = partial(_button, wearer, clock, board.button.active_low)
+    adc: dict[int, Callable[[], int]] = {}
+    if board.battery is not None and board.battery.adc is not None:
+        adc[board.battery.adc] = BatteryAdc(wearer, clock.now, board.battery.divider)
+    return Outfit(tuple(parts), adc, inputs)
+
+
+def _button(wearer: Wearer, clock: SimClock, active_low: bool) -> int:
+    return int(wearer.button(clock.now()) is not active_low)

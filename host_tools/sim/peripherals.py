@@ -97,6 +97,7 @@ class Peripherals:
         modem_key: the pin that presses its power key, or None.
         parts: on the I2C buses (every bus has them all).
         adc: pin → what returns microvolts at that pin.
+        inputs: pin → what returns the level that something outside drives it to; others are what was set.
         on_event: told what concerns the process, from the answering thread; returns when that was dealt with.
     """
 
@@ -115,6 +116,7 @@ class Peripherals:
         modem_key: int | None,
         parts: Sequence[Part],
         adc: Mapping[int, Callable[[], int]],
+        inputs: Mapping[int, Callable[[], int]],
         on_event: Callable[[Event], Future[None]],
     ) -> None:
         self.radio = radio
@@ -141,6 +143,7 @@ class Peripherals:
         self._nvs = nvs
         self._parts = {part.address: part for part in parts}
         self._adc = adc
+        self._inputs = inputs
         self._on_event = on_event
         self._rtc_memory = b""
         self._rtc0_ns = 0
@@ -304,7 +307,14 @@ class Peripherals:
         return struct.pack(">I", max(0, source()) if source else 0)
 
     def _pin(self, body: bytes) -> bytes:
-        return bytes((self.pins.get(body[0], 0),))
+        return bytes((self.level(body[0]),))
+
+    def level(self, pin: int) -> int:
+        """What a pin is at now: what somebody put it to from outside, or what drives it."""
+        if pin in self.pins:
+            return self.pins[pin]
+        driven = self._inputs.get(pin)
+        return driven() if driven else 0
 
     def _set_pin(self, body: bytes) -> bytes:
         self.pins[body[0]] = body[1]
