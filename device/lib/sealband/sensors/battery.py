@@ -4,6 +4,7 @@ from micropython import const
 from sealband.sensors.base import Sensor, SensorError
 from sealwire.recordids import BATTERY_VOLTAGE
 
+PARTS = ()  # none by name: sensor() sees what there is
 _READS = const(5)
 # less is no battery (or no divider), more is no single or double cell
 _MV_MIN = const(1000)
@@ -29,3 +30,10 @@ class BatteryVoltage(Sensor):
         if not _MV_MIN <= millivolts <= _MV_MAX:
             raise SensorError("battery reads %d mV" % millivolts)
         return (millivolts,)
+
+
+# whichever the board has: an ADC pin, or the PMU's own converter
+def sensor(board, kept=None):
+    if not board.BATTERY:
+        raise SensorError("no battery")
+    return BatteryVoltage(board.battery_adc(), board.BATTERY["divider"])

@@ -6,6 +6,7 @@ from micropython import const
 from sealband.sensors.base import Registers, Sensor, SensorError
 from sealwire.recordids import SKIN_TEMPERATURE
 
+PARTS = ("TMP117",)
 ADDRESS = const(0x48)  # section 7.5.3.1.2, ADD0 to ground
 
 _TEMPERATURE = const(0x00)  # section 7.6, register map
@@ -24,9 +25,9 @@ _POLL_MS = const(20)
 _POLLS = const(10)
 _NO_RESULT = const(-0x8000)  # section 7.3.3: until the first conversion after a reset
 
-# the range that the part is specified for, in its own unit (section 6.3): -55 to 150 Cel
-_RAW_MIN = const(-55 * 128)
-_RAW_MAX = const(150 * 128)
+# in the part's own unit: -40 to 85 Cel. It is specified for more (section 6.3); a wearer and a cell are not.
+_RAW_MIN = const(-40 * 128)
+_RAW_MAX = const(85 * 128)
 
 
 class SkinTemperature(Sensor):
@@ -57,7 +58,9 @@ class SkinTemperature(Sensor):
         else:
             raise SensorError("TMP117 does not convert")
         raw = part.read_word(_TEMPERATURE)
-        # the bus has no checksum: a part that still knows its name is likely to have told the temperature
+        # the bus has no checksum: what it tells twice, and it still knows its name, is likely to be the temperature
+        if part.read_word(_TEMPERATURE) != raw:
+            raise SensorError("TMP117 tells two temperatures")
         part.expect(part.read_word(_DEVICE_ID) & 0x0FFF, _ID)
         if raw & 0x8000:
             raw -= 0x10000
@@ -71,3 +74,9 @@ class SkinTemperature(Sensor):
             self._part.write_word(_CONFIGURATION, _SHUTDOWN)
         except SensorError:
             pass
+
+
+def sensor(board, kept=None):
+    if PARTS[0] not in board.PARTS:
+        raise SensorError("no TMP117")
+    return SkinTemperature(board.i2c(), board.PARTS[PARTS[0]])
