@@ -120,7 +120,7 @@ def twice(start, run, check, first, second):
 
 
 def test_second_power_cut_while_an_update_recovers():
-    cuts = twice(delivered(True), run, check, 1, 7)
+    cuts = twice(delivered(True), run, check, 1, 11)
     assert cuts > 500, cuts
     print("second cuts of an update: %d" % cuts)
 
