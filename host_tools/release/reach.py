@@ -2,7 +2,7 @@
 
 Read from the source, as written: `import` and `from … import` wherever they stand, also inside functions. A module that
 is imported by a name made at run time is found when its dotted name stands somewhere as a string by itself; a string
-that ends with a dot stands for all modules of that package. Runs nothing.
+that ends with a dot stands for all modules of that package; `part("tmp117", …)` stands for that driver. Runs nothing.
 """
 
 import ast
@@ -12,6 +12,9 @@ from pathlib import Path
 
 # what the firmware runs by name, and what the station asks through the serial port
 ROOTS = ("boot", "main", "sealboot.", "sealband.enrol", "sealband.selftest")
+
+# where part("name", board) has its driver (sealband/sensors/part.py)
+DRIVERS = "sealband.sensors"
 
 _DOTTED = re.compile(r"([A-Za-z_]\w*\.)+([A-Za-z_]\w*)?", re.ASCII)
 
@@ -72,6 +75,10 @@ def _imported(source: str, package: str) -> Iterable[str]:
             base = ".".join([*parent, *([node.module] if node.module else [])])
             # the last part may be a module, or a name in the one before
             names.extend(f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "part" and node.args:
+            driver = node.args[0]
+            if isinstance(driver, ast.Constant):
+                names.append(f"{DRIVERS}.{driver.value}")
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _DOTTED.fullmatch(node.value):
             names.append(node.value)
     return names

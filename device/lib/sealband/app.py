@@ -1,12 +1,14 @@
 # What an application declares: which sensors how often, and over which links. It runs nothing.
 from sealband import once
 from sealband.sampler import Every
+from sealband.sensors.part import part
 
-__all__ = ("App", "Every")
+__all__ = ("App", "Every", "part")
 
 
 class App:
     # App(sensors, links, ...): [Every(seconds, sensor) ...]; [link ...], each of which has a `grade`: how dear it is
+    # watchers=(): what works all the time, for instance a button (sealband/watching.py says what one is)
     # send_every_s=600, status_every_s=86400, spreading_factor=7: until the server configures others
     # deep_sleep=False: sleep deeply between wake-ups, which restarts the board; else it stays awake
     # watchdog_s=None: reset the board when the loop hangs so long; None: none (it can't be stopped by the REPL)
@@ -15,5 +17,6 @@ class App:
     # ask_first=False: nothing is sampled until the server has said what the wearer agrees to
     # on_sample(node, record, t, value)=None: may call node.event(id, value ...)
     # echo=True: print the log on the serial port
+    # A sensor or watcher that is None is left out: this board has no such part.
     def __init__(self, *declared, **more):
         once("sealband.declaration").take(self, *declared, **more)

@@ -16,7 +16,10 @@ def take(
     listeners=(),
     patience_s=3600,
     ask_first=False,
+    watchers=(),
 ):
+    # what this board does not have
+    sensors = [every for every in sensors if every.sensor]
     seen = [record for every in sensors for record in every.sensor.records]
     if len(set(seen)) != len(seen):
         raise ValueError("two sensors give the same record")
@@ -26,7 +29,8 @@ def take(
         raise ValueError("patience is whole seconds")
     if deep_sleep and listeners:
         raise ValueError("nothing is heard in deep sleep")
-    app.sensors = list(sensors)
+    app.sensors = sensors
+    app.watchers = [watcher for watcher in watchers if watcher]
     app.links = list(links)
     app.defaults = {
         "send_every_s": send_every_s,

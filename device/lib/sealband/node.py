@@ -22,6 +22,7 @@ from sealband.outbox import EVENT, REPLY, TELEMETRY
 from sealband.sampler import Sampler
 from sealband.session import Session
 from sealwire import frame, messages, radio
+from sealwire.recordids import BATTERY_VOLTAGE, WEAR_STATE
 
 _LONGEST_MS = const(3600000)
 _SLICE_MS = const(1000)
@@ -31,6 +32,13 @@ _FAULTY_MAX_MS = const(180000)
 _ADVANCE_EVERY_S = const(10)
 _PATIENCE_S = const(180)  # so long a restart waits for what is not telemetry to be sent
 _BATCH_MAX = const(600)  # samples; more are sealed before their time
+_ALARM_S = const(600)
+_RECOVERED_MV = const(100)
+# sealwire.names.EVENTS
+_LOW_BATTERY = const(3)
+_WORN = const(4)
+_TAKEN_OFF = const(5)
+_SENSOR_FAILED = const(7)
 
 
 # an unpredictable integer below n
@@ -40,7 +48,8 @@ def _random(n):
 
 class Node:
     # app: app.App; clock, log, sleep_ms and random are the board's own when not given; reset: starts the board anew;
-    # restart_s: in so long that is to be done, for an update; on_trial: this code or firmware is not confirmed yet
+    # restart_s: in so long that is to be done, for an update; on_trial: this code or firmware is not confirmed yet;
+    # board: what it has (board.py)
     def __init__(
         self,
         app,
@@ -57,6 +66,7 @@ class Node:
         restart_s=None,
         on_trial=False,
         update_folder="/update",
+        board=None,
     ):
         self.app = app
         self.chain = chain
@@ -66,8 +76,15 @@ class Node:
         self.config = Config(store, app.defaults)
         self.batch = Batch()
         self.session = Session(self, random)
-        self.sampler = Sampler(app.sensors, self.batch, self._sampled if app.on_sample else None, self._sensor_failed)
+        self.sampler = Sampler(app.sensors, self.batch, self._sampled, self._sensor_failed, self.config)
         self.sampler.consent = once("sealband.consent").load(store, app.ask_first)
+        self.board = board
+        self.level = 0  # the wearer rests or moves: pace()
+        self.alarm_s = 0  # until this uptime it is an alarm
+        self.worn = None  # the last wear state
+        self.low = False  # the cell is low, and that was told
+        self.watching = once("sealband.watching").Watching(app.watchers) if app.watchers else None
+        self._watch_ms = 0  # uptime at which a watcher goes on
         self.refused = 0  # downlinks since the cold start
         self.faults = 0  # exceptions in our own code
         self.store = store
@@ -133,11 +150,12 @@ class Node:
     # --- the drivers
 
     # One wake: do all that is due, then say how many ms nothing is. Whatever our own code raises, it returns.
-    def cycle(self):
+    # awake=False: it is not to stay awake for watchers
+    def cycle(self, awake=True):
         try:
             for pause_ms in self.work():
                 self._sleep_ms(pause_ms)
-            return self.next_ms()
+            return self.next_ms(True, awake)
         except Exception as error:
             return self.fault(error)
 
@@ -184,6 +202,7 @@ class Node:
         try:
             yield from self._steps(tasks)
         finally:
+            self.sampler.held = False
             # a sensor whose task just went would be busy for ever
             for entry in tasks:
                 entry[1].close()
@@ -196,12 +215,14 @@ class Node:
                 self._keep_house()
             except Exception as error:
                 self.fault(error)
-            if not self.retiring:
-                for task in self.sampler.due(self.clock.now()):
-                    tasks.append([0, task])
+            self._sense(tasks)
             if session is None and self.session.due():
-                session = self.session.run()
-                tasks.append([0, session])
+                if self.session.urgent and self.sampler.big:
+                    self.sampler.give_way()
+                if not self.sampler.big:
+                    session = self.session.run()
+                    self.sampler.held = True
+                    tasks.append([0, session])
             next_ms = _LONGEST_MS
             for entry in list(tasks):
                 left_ms = entry[0] - self.clock.uptime_ms()
@@ -211,6 +232,7 @@ class Node:
                         tasks.remove(entry)
                         if entry[1] is session:
                             session = None
+                            self.sampler.held = False
                         continue
                     entry[0] = left_ms + self.clock.uptime_ms()
                 next_ms = min(next_ms, left_ms)
@@ -218,7 +240,21 @@ class Node:
                 return
             if next_ms > 0:
                 # something else may be due before that
-                yield min(next_ms, self.next_ms(session is None))
+                yield min(next_ms, self.next_ms(session is None and not self.sampler.big))
+
+    # What is to be measured now, and what is watched.
+    def _sense(self, tasks):
+        if self.retiring:
+            if self.watching:
+                self.watching.close()
+            return
+        sampler = self.sampler
+        sampler.pace(2 if self.clock.uptime() < self.alarm_s else self.level)
+        sampler.dated = self.clock.valid
+        for task in sampler.due(self.clock.now()):
+            tasks.append([0, task])
+        if self.watching:
+            self._watch_ms = self.clock.uptime_ms() + self.watching.work(self)
 
     # One step of a task: the pause that it asks for, None when it ended.
     def _step(self, task):
@@ -229,8 +265,15 @@ class Node:
         except Exception as error:
             self.fault(error)
 
-    # ms until something is due; sessions: a session counts too
-    def next_ms(self, sessions=True):
+    # How often is sampled from now on. 0: the wearer rests; 1: moves; 2: an alarm, for ten minutes.
+    def pace(self, level):
+        if level > 1:
+            self.alarm_s = self.clock.uptime() + _ALARM_S
+        else:
+            self.level = level
+
+    # ms until something is due; sessions, awake: a session and watchers count too
+    def next_ms(self, sessions=True, awake=True):
         if self.retiring:
             return self.retiring.next_ms(self)
         now_ms = self.clock.uptime_ms()
@@ -244,6 +287,8 @@ class Node:
             waits.append(max(0, sample_s * 1000 - now_ms % 1000))
         if sessions and len(self.outbox):
             waits.append(self.session.wait_ms())
+        if self.watching and awake:
+            waits.append(self._watch_ms - now_ms)
         if self.restart_s is not None:
             waits.append(max(1, self.restart_s - now_ms // 1000) * 1000)
         return max(1, self.pause_until_ms - now_ms, min(waits))
@@ -375,10 +420,24 @@ class Node:
         return once("sealband.report").status(self, plaintext_max)
 
     def _sampled(self, record, t, value):
-        self.app.on_sample(self, record, t, value)
+        if record == WEAR_STATE:
+            if self.worn is not None and value != self.worn:
+                self.event(_WORN if value else _TAKEN_OFF)
+            self.worn = value
+        elif record == BATTERY_VOLTAGE and self.board:
+            low_mv = self.board.BATTERY["low_mv"]
+            if value < low_mv and not self.low:
+                self.low = self.event(_LOW_BATTERY, value)
+            elif value > low_mv + _RECOVERED_MV:
+                self.low = False
+        if self.app.on_sample:
+            self.app.on_sample(self, record, t, value)
 
-    def _sensor_failed(self, index):
+    # A sensor failed for the first time, or so often that it is told.
+    def _sensor_failed(self, index, told):
         self.log.note("sensor", index)
+        if told:
+            self.event(_SENSOR_FAILED, index)
 
     # --- what the server said
 

@@ -2,45 +2,84 @@
 #
 # Sampling times are multiples of the period, so that series of different sensors begin together and pack well. A sample
 # bears the time at which it was due. A sensor that fails is counted, and leaves a gap; the others go on.
+#
+# A sensor that is `big` fills the heap while it measures: one at a time, and not while `held`.
 from micropython import const
 
 _MEASURE_MAX_MS = const(60000)
+_BURST_MAX = const(60)
+# a sensor is said to fail at the third failure in a row, and to be well again after twelve good readings
+_FAILURE = const(4)
+_FAILS = const(12)
 
 
 class Every:
-    # a sensor and how often it is read, in seconds
-
-    def __init__(self, period_s, sensor):
-        if type(period_s) is not int or not 1 <= period_s <= 86400:
-            raise ValueError("a period is 1 to 86400 whole seconds")
-        self.period_s = period_s
+    # how often a sensor is read, in seconds: at rest, in motion and in alarm
+    # burst: so many readings one after the other each time; quiet=False: none in quiet hours
+    def __init__(self, period_s, sensor, motion=None, alarm=None, burst=1, quiet=True):
+        motion = period_s if motion is None else motion
+        self.periods = (period_s, motion, motion if alarm is None else alarm)
+        for period_s in self.periods:
+            if type(period_s) is not int or not 1 <= period_s <= 86400:
+                raise ValueError("a period is 1 to 86400 whole seconds")
+        if type(burst) is not int or not 1 <= burst <= _BURST_MAX:
+            raise ValueError("a burst is 1 to %d readings" % _BURST_MAX)
+        self.period_s = self.periods[0]
         self.sensor = sensor
+        self.burst = burst
+        self.quiet = quiet
         self.last = None  # the time that was sampled last, or is being sampled
         self.busy = False
         self.probe = False  # asked out of turn: what it says is not kept
 
 
 class Sampler:
-    # on_sample(record, t, value), or None, is told of every value; failed(index) of every reading that failed
-    def __init__(self, sensors, batch, on_sample=None, failed=None):
+    # on_sample(record, t, value), or None, is told of every value; failed(index, told) of the first failure, and when
+    # it is to be told; config: for quiet hours, and for sensors that ask for `settings`
+    def __init__(self, sensors, batch, on_sample=None, failed=None, config=None):
         self.sensors = sensors
         self._batch = batch
         self._on_sample = on_sample
         self._failed = failed
+        self._config = config
         self.errors = 0  # readings that failed since the cold start
+        self.bad = {}  # index: how far it is from being well
+        self.failing = 0  # bit i: it was told that sensor i fails
         self.newest = {}  # record: last value
         self.consent = None  # the records that may be sampled, None: all
         self.answered = 0  # bit i: sensor i has answered since the start
+        self.dated = False  # whether times are of the UTC day
+        self.held = False
+        self.big = None  # the measurement of a big sensor
 
     # whether this record may be sampled
     def may(self, record):
         return self.consent is None or record in self.consent
 
-    def _wanted(self, every):
-        for record in every.sensor.records:
+    # whether one of them may
+    def any(self, records):
+        for record in records:
             if self.may(record):
-                return not every.busy
+                return True
         return False
+
+    def _wanted(self, every):
+        if every.busy or (every.sensor.big and (self.held or self.big)):
+            return False
+        return self.any(every.sensor.records)
+
+    # how long quiet hours will last, 0: there are none
+    def quiet_s(self, now):
+        if not self.dated or not self._config:
+            return 0
+        begin = self._config.quiet_from_min * 60
+        left = (self._config.quiet_to_min * 60 - begin) % 86400 - (now - begin) % 86400
+        return max(0, left)
+
+    # 0 rest, 1 motion, 2 alarm
+    def pace(self, level):
+        for every in self.sensors:
+            every.period_s = every.periods[level]
 
     # begin with the next multiple of each period
     def start(self, now):
@@ -57,13 +96,25 @@ class Sampler:
     # one generator of pauses in ms for each sensor that is due
     def due(self, now):
         tasks = []
+        quiet = self.quiet_s(now)
         for index, every in enumerate(self.sensors):
             t = now // every.period_s * every.period_s
-            if t > every.last and self._wanted(every):
+            if t > every.last and self._wanted(every) and (every.quiet or every.probe or not quiet):
                 every.last = t
                 every.busy = True
-                tasks.append(self._measure(index, every))
+                tasks.append(self._measure(index, every, every.period_s))
+                if every.sensor.big:
+                    self.big = tasks[-1]
         return tasks
+
+    # The big measurement gives way, and is due again.
+    def give_way(self):
+        for every in self.sensors:
+            if every.busy and every.sensor.big:
+                self.big.close()
+                self.big = None
+                every.busy = False
+                every.last -= 1
 
     # whether something is being measured that belongs before this time
     def pending(self, limit):
@@ -75,9 +126,11 @@ class Sampler:
     # seconds until the next sample, or None without sensors
     def wait(self, now):
         wait = None
+        quiet = self.quiet_s(now)
         for every in self.sensors:
             if self._wanted(every):
-                left = max(0, every.last + every.period_s - now)
+                left = (every.last // every.period_s + 1) * every.period_s - now
+                left = max(0, left, 0 if every.quiet else quiet)
                 if wait is None or left < wait:
                     wait = left
         return wait
@@ -90,54 +143,79 @@ class Sampler:
         self.start(now)
 
     # A generator holds its locals on the heap in one piece, several at a time: so it does little itself.
-    def _measure(self, index, every):
-        values = None
-        left_ms = _MEASURE_MAX_MS
+    def _measure(self, index, every, dt):
+        sensor = every.sensor
+        taken = []
+        step_s = max(1, (sensor.read_ms + 999) // 1000)  # from one reading of a burst to the next
         try:
-            every.sensor.start()
-            steps = every.sensor.measure()
-            while left_ms > 0:
-                pause_ms = next(steps)
-                left_ms -= max(1, pause_ms)
-                yield pause_ms
-            self._fail(index)  # it would hold back what the others measured
-        except StopIteration as end:
-            values = end.value
+            if hasattr(sensor, "settings"):
+                sensor.settings = self._config
+            sensor.start()
+            while len(taken) < every.burst:
+                steps = sensor.measure()
+                left_ms = _MEASURE_MAX_MS + sensor.read_ms
+                try:
+                    while left_ms > 0:
+                        pause_ms = next(steps)
+                        left_ms -= max(1, pause_ms)
+                        yield pause_ms
+                        if not self.any(sensor.records):
+                            return  # the wearer has withdrawn consent meanwhile
+                    self.fail(index)  # it would hold back what the others measured
+                    break
+                except StopIteration as end:
+                    taken.append(end.value)
+                if len(taken) < every.burst:
+                    yield max(0, step_s * 1000 - _MEASURE_MAX_MS - sensor.read_ms + left_ms)
         except Exception:
             # SensorError as a rule; whatever a driver raises, it must not end the loop
-            self._fail(index)
+            self.fail(index)
         finally:
             every.busy = False
-            self._stop(index, every.sensor)
-        if values is not None:
-            self._take(index, every, values)
+            if sensor.big:
+                self.big = None
+            self._stop(index, sensor)
+        for i, values in enumerate(taken):
+            self._take(index, every, every.last + i * step_s, dt if every.burst == 1 else step_s, values)
 
     def _stop(self, index, sensor):
         try:
             sensor.stop()
         except Exception:
-            self._fail(index)
+            self.fail(index)
 
-    def _take(self, index, every, values):
+    def _take(self, index, every, t, dt, values):
         names = every.sensor.records
         if not isinstance(values, (tuple, list)) or len(values) != len(names):
-            self._fail(index)
+            self.fail(index)
             return
         self.answered |= 1 << index
         if every.probe:
             every.probe = False
             return
+        errors = self.errors
         for i, value in enumerate(values):
             if value is None or not self.may(names[i]):
                 continue
-            if type(value) is not int or not self._batch.add(names[i], every.period_s, every.last, value):
-                self._fail(index)
+            if type(value) is not int or not self._batch.add(names[i], dt, t, value):
+                self.fail(index)
                 continue
             self.newest[names[i]] = value
             if self._on_sample:
-                self._on_sample(names[i], every.last, value)
+                self._on_sample(names[i], t, value)
+        if self.errors == errors and index in self.bad:
+            self.bad[index] -= 1
+            if not self.bad[index]:
+                del self.bad[index]
+                self.failing &= ~(1 << index)
 
-    def _fail(self, index):
+    # Sensor `index`, or a watcher behind the sensors, failed.
+    def fail(self, index):
         self.errors += 1
-        if self._failed:
-            self._failed(index)
+        bad = self.bad.get(index, 0)
+        self.bad[index] = min(bad + _FAILURE, _FAILS)
+        told = bad + _FAILURE >= _FAILS and not self.failing >> index & 1
+        if told:
+            self.failing |= 1 << index
+        if self._failed and (told or not bad):
+            self._failed(index, told)

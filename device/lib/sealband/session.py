@@ -39,7 +39,7 @@ class Session:
         self._rested_ms = 0
         self._tried = {}  # key: bit i: it was given to link i in this session
         self._used = 0  # bit i: link i had its part of this session
-        self._urgent = False  # an event waits that no session was begun for
+        self.urgent = False  # an event waits that no session was begun for
         self._hurry = False  # this session was begun for an event
         self.attempted_ms = -_URGENT_AFTER_MS
         self.hold_ms = 0  # not before this uptime, for other reasons than the links'
@@ -48,7 +48,7 @@ class Session:
     # Something was queued, so the policy is asked again. An event does not wait for a back-off, but for airtime.
     def queued(self, priority):
         self.next_ms = 0
-        self._urgent = self._urgent or priority == EVENT
+        self.urgent = self.urgent or priority == EVENT
 
     # No session for up to so long, so that devices that wait for the same do not come together.
     def spread(self, most_ms):
@@ -62,15 +62,15 @@ class Session:
     def wait_ms(self):
         node = self._node
         begin_ms = max(self.hold_ms, self.next_ms)
-        if self._urgent:
+        if self.urgent:
             begin_ms = min(begin_ms, self.attempted_ms + _URGENT_AFTER_MS)
         return max(0, max(begin_ms, node.pause_until_ms) - node.clock.uptime_ms())
 
     # One session: a generator of pauses.
     def run(self):
         node = self._node
-        self._hurry = self._urgent
-        self._urgent = False
+        self._hurry = self.urgent
+        self.urgent = False
         if self._hurry:
             self.attempted_ms = node.clock.uptime_ms()
         node.open_links()
@@ -244,7 +244,7 @@ class Session:
         steps = None
         try:
             steps = iter(getattr(link, name)(*more))
-            while limit_ms > 0 and (self._hurry or not self._urgent or name != "connect"):
+            while limit_ms > 0 and (self._hurry or not self.urgent or name != "connect"):
                 pause_ms = max(0, min(next(steps), limit_ms))
                 limit_ms -= max(_STEP_MS, pause_ms)
                 yield pause_ms

@@ -5,7 +5,7 @@ from sealband.batch import Series
 from sealband.crypto import cbor
 from sealband.outbox import ENTRY_LEN
 
-_VERSION = const(3)
+_VERSION = const(4)
 _NODE_MAX = const(1650)  # leaves room for the chain's section, the ledger's and LoRa's
 _DATED_MAX = const(128)  # frames whose time of queueing is kept
 _SLEEP_MIN_MS = const(2000)  # a restart costs about as much
@@ -16,7 +16,7 @@ _NONE = const(-0x80000000)  # as in batch.py
 # Work, then sleep deeply; `machine` restarts the board, so this returns only where it does not.
 def run(node, machine):
     while True:
-        pause_ms = node.cycle()
+        pause_ms = node.cycle(False)
         if pause_ms >= _SLEEP_MIN_MS:
             break
         node.idle(pause_ms)
@@ -53,16 +53,17 @@ def _state(node):
             node.send_at,
             node.status_at,
             [node.restart_s, node.sampler.answered, bool(node.trial and node.trial.acknowledged)],
+            [node.level, node.alarm_s, node.worn, node.low],
         ]
     )
 
 
 def sampled(sampler):
-    return [sampler.errors, [every.last for every in sampler.sensors]]
+    return [sampler.errors, [every.last for every in sampler.sensors], sampler.bad, sampler.failing]
 
 
 def resample(sampler, state):
-    sampler.errors, lasts = state
+    sampler.errors, lasts, sampler.bad, sampler.failing = state
     if len(lasts) == len(sampler.sensors):
         for i, every in enumerate(sampler.sensors):
             every.last = lasts[i]
@@ -120,7 +121,7 @@ def resume(node, data):
     state = cbor.decode(data, max_items=_ITEMS_MAX)
     if state[0] != _VERSION:
         return False
-    _, clock, sampler, session, minutes, batch, counts, node.send_at, node.status_at, update = state
+    _, clock, sampler, session, minutes, batch, counts, node.send_at, node.status_at, update, felt = state
     node.clock.restore(clock)
     node.sampler.start(node.clock.now())
     resample(node.sampler, sampler)
@@ -129,6 +130,7 @@ def resume(node, data):
     regather(node.batch, batch)
     node.refused, node.faults, node.batch.lost = counts
     node.restart_s, node.sampler.answered, acknowledged = update
+    node.level, node.alarm_s, node.worn, node.low = felt
     if node.trial:
         node.trial.acknowledged = acknowledged
     return True

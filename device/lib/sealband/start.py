@@ -161,6 +161,7 @@ def work(records, wait_s, on_trial):
         reset=machine.reset,
         restart_s=wait_s,
         on_trial=on_trial,
+        board=board,
     )
     if sealboot.closed:
         node.ear = ear(node, records)

@@ -8,6 +8,9 @@ STATUS_EVERY_S = 2
 SPREADING_FACTOR = 3
 POWER_DBM = 4  # a link goes no higher than its region allows
 ADAPTIVE_RATE = 5  # 1: the data rate follows the server's margin reports
+POSITION_CELL_M = 6  # a position is told as the centre of a cell of this size; 0: as measured
+QUIET_FROM_MIN = 7  # quiet hours begin at this minute of the UTC day
+QUIET_TO_MIN = 8  # and end at this one; equal: there are none
 
 # key, name, least, greatest, default
 SETTINGS = (
@@ -16,6 +19,9 @@ SETTINGS = (
     (SPREADING_FACTOR, "spreading_factor", 7, 12, 7),
     (POWER_DBM, "power_dbm", 2, 30, 14),
     (ADAPTIVE_RATE, "adaptive_rate", 0, 1, 1),
+    (POSITION_CELL_M, "position_cell_m", 0, 100000, 100),
+    (QUIET_FROM_MIN, "quiet_from_min", 0, 1439, 0),
+    (QUIET_TO_MIN, "quiet_to_min", 0, 1439, 0),
 )
 
 

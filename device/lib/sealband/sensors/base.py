@@ -19,6 +19,8 @@ class Sensor:
     records = ()
     # how long start() and read() take together at most, for the sampler's schedule
     read_ms = 0
+    # takes much of the heap while it measures: not beside another one like it, nor beside a session
+    big = False
 
     def start(self):
         pass

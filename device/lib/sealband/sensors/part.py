@@ -1,0 +1,49 @@
+# A sensor whose driver is in the heap only while it measures. Knows no part: the driver's module does.
+#
+#     module.sensor(board, kept=None, **options)   the driver; SensorError: this board has no such part
+#     driver.kept                                  a small value, handed to the driver that comes after it
+import gc
+
+from sealband import once
+from sealband.sensors.base import SensorError
+
+
+class Part:
+    def __init__(self, *how):
+        self._how = how  # name, board, options
+        self.kept = None
+        self.settings = None
+        self._driver = None
+        driver = self._load()
+        self.records = driver.records
+        self.read_ms = driver.read_ms
+        self.big = driver.big
+
+    def _load(self):
+        name, board, options = self._how
+        return once("%s.%s" % ("sealband.sensors", name)).sensor(board, self.kept, **options)
+
+    def start(self):
+        gc.collect()
+        self._driver = driver = self._load()
+        if hasattr(driver, "settings"):
+            driver.settings = self.settings
+        driver.start()
+
+    def measure(self):
+        return self._driver.measure()
+
+    def stop(self):
+        driver = self._driver
+        self._driver = None
+        if driver:
+            driver.stop()
+            self.kept = getattr(driver, "kept", None)
+
+
+# The sensor of sealband.sensors.<name>, None on a board that has no such part.
+def part(name, board, **options):
+    try:
+        return Part(name, board, options)
+    except SensorError:
+        pass

@@ -1,0 +1,280 @@
+# What an application declares beside plain periods: paces, bursts, quiet hours, watchers, drivers that are loaded for
+# the occasion, and what becomes of them when consent is withdrawn.
+import sys
+
+from device.wearable import CountingSensor, T, Wearable
+
+from sealband import once
+from sealband.app import App, Every, part
+from sealband.sensors.base import Sensor, SensorError
+from sealwire import messages
+
+
+class Watch:
+    # a watcher that counts; goes wrong at `fails_at`
+    def __init__(self, records=(), fails_at=None, pace_at=None, event_at=None):
+        self.records = records
+        self.fails_at = fails_at
+        self.pace_at = pace_at
+        self.event_at = event_at
+        self.steps = self.begun = self.closed = 0
+
+    def watch(self, node):
+        self.begun += 1
+        while True:
+            self.steps += 1
+            if self.steps == self.fails_at:
+                raise OSError(5)
+            if self.steps == self.pace_at:
+                node.pace(2)
+            if self.steps == self.event_at:
+                node.event(2)
+            yield 2000
+
+    def close(self):
+        self.closed += 1
+
+
+def events(w):
+    return [items[2:] for items in w.server.messages() if items[0] == messages.EVENT]
+
+
+def test_a_watcher_works_all_the_time_beside_sensors_and_sessions():
+    watch = Watch(event_at=50)
+    w = Wearable([Every(10, CountingSensor(1, 70))], watchers=[watch, None])
+    w.run(600)
+    assert 295 <= watch.steps <= 301 and watch.begun == 1, watch.steps
+    assert events(w) == [[2]]
+
+
+def test_a_watcher_that_raises_is_counted_and_begun_anew_a_minute_later():
+    watch = Watch(fails_at=10)
+    w = Wearable([], watchers=[watch])
+    w.run(70)
+    assert watch.closed == 1 and watch.begun == 1 and w.node.sampler.errors == 1
+    w.run(60)
+    assert watch.begun == 2 and watch.steps > 20 and w.node.faults == 0
+
+
+def test_a_watcher_whose_close_raises_ends_nothing():
+    class Bad(Watch):
+        def close(self):
+            raise OSError(5)
+
+    watch = Bad(fails_at=10)
+    w = Wearable([], watchers=[watch])
+    w.run(200)
+    assert watch.begun == 2 and w.node.faults == 0
+
+
+def test_a_watcher_without_consent_is_closed_and_begun_again_with_it():
+    watch, button = Watch((5, 6)), Watch()
+    w = Wearable([], watchers=[watch, button])
+    w.run(60)
+    once("sealband.consent").change(w.node, [1])
+    steps = watch.steps
+    w.run(60)
+    assert watch.steps == steps and watch.closed == 1 and watch.begun == 1
+    once("sealband.consent").change(w.node, [6])
+    w.run(10)
+    assert watch.begun == 2 and watch.steps > steps
+    assert button.begun == 1 and not button.closed, "a button needs no consent"
+
+
+def test_an_alarm_holds_ten_minutes_and_motion_until_the_wearer_rests():
+    sensor = CountingSensor(1, 70, (0,), 0, None)
+    w = Wearable([Every(60, sensor, motion=20, alarm=5)])
+    w.run(600)
+    for level, seconds, least, most in ((1, 600, 29, 31), (0, 600, 9, 11), (2, 600, 119, 121), (None, 600, 9, 11)):
+        if level is not None:
+            w.node.pace(level)
+        before = sensor.reads
+        w.run(seconds)
+        assert least <= sensor.reads - before <= most, (level, sensor.reads - before)
+    times = {t for t, record, _ in w.server.samples()}
+    assert all(t % 5 == 0 for t in times), "on the grid of the period that held"
+
+
+def test_paces_and_the_alarm_survive_deep_sleep():
+    sensor = CountingSensor(1, 70)
+    w = Wearable([Every(60, sensor, alarm=5)])
+    w.run(300)
+    w.node.pace(2)
+    w.node.worn = 1
+    from sealband import sleep
+
+    sleep.suspend(w.node)
+    w.start(True)
+    assert w.node.worn == 1
+    before = sensor.reads
+    w.run(300)
+    assert sensor.reads - before >= 59
+
+
+def test_a_burst_is_readings_a_second_apart_and_stamped_so():
+    w = Wearable([Every(60, CountingSensor(1, 70), burst=3)])
+    w.run(1500)
+    times = sorted({t for t, record, _ in w.server.samples()})[3:12]
+    begin = times[0]
+    assert begin % 60 == 0
+    assert times == [begin + 60 * (i // 3) + i % 3 for i in range(9)], times
+
+
+def test_quiet_hours_silence_what_may_be_silent_and_nothing_else():
+    loud, still, watch = CountingSensor(1, 70), CountingSensor(4, 3900), Watch(event_at=450)
+    w = Wearable([Every(60, loud), Every(60, still, quiet=False)], watchers=[watch])
+    w.run(600)
+    minute = w.time.server_t() // 60 % 1440
+    w.node.config.quiet_from_min = (minute - 1) % 1440
+    w.node.config.quiet_to_min = (minute + 30) % 1440
+    before, all_before = still.reads, loud.reads
+    w.run(29 * 60)
+    assert still.reads == before and loud.reads - all_before == 29
+    assert events(w) == [[2]]
+    w.run(5 * 60)
+    assert still.reads - before >= 4
+
+
+def test_quiet_hours_wait_for_the_time_to_be_known():
+    still = CountingSensor(4, 3900)
+    w = Wearable([Every(60, still, quiet=False)])
+    w.node.config.quiet_from_min, w.node.config.quiet_to_min = 0, 1439
+    w.link.deaf = True
+    w.run(310)
+    assert still.reads >= 4, "before the first sync nobody knows what hour it is"
+
+
+def test_a_declaration_that_makes_no_sense_is_refused():
+    for more in ({"motion": 0}, {"alarm": 0.5}, {"burst": 0}, {"burst": 61}, {"burst": True}, {"motion": True}):
+        try:
+            Every(60, CountingSensor(1, 70), **more)
+        except ValueError:
+            continue
+        raise AssertionError("accepted %r" % more)
+
+
+def test_what_the_board_does_not_have_is_left_out():
+    app = App([Every(60, None), Every(60, CountingSensor(1, 70))], [], watchers=[None])
+    assert len(app.sensors) == 1 and app.watchers == []
+
+
+# a driver that part() loads: how often its module was run, and what it was handed
+class Source:
+    def __init__(self):
+        self.loads = 0
+        self.kept = []
+        self.missing = False
+
+
+class Driver(Sensor):
+    records = (1,)
+    settings = None
+
+    def __init__(self, source):
+        self.source = source
+        self.kept = len(source.kept)
+
+    def read(self):
+        self.source.told = self.settings
+        return (70,)
+
+
+def offer(source, big=False):
+    import sealband.sensors
+
+    class Module:
+        def sensor(self, board, kept=None):
+            source.loads += 1
+            source.kept.append(kept)
+            if source.missing:
+                raise SensorError("none")
+            driver = Driver(source)
+            driver.big = big
+            return driver
+
+    sys.modules["sealband.sensors.fake"] = sealband.sensors.fake = Module()
+
+
+def test_a_part_that_the_board_lacks_is_none():
+    source = Source()
+    source.missing = True
+    offer(source)
+    assert part("fake", None) is None
+
+
+def test_a_driver_is_loaded_for_each_measurement_and_let_go_of():
+    source = Source()
+    offer(source)
+    one = part("fake", None)
+    assert one.records == (1,) and "sealband.sensors.fake" not in sys.modules
+    for _ in range(3):
+        offer(source)
+        one.settings = 7
+        one.start()
+        try:
+            next(one.measure())
+        except StopIteration as end:
+            assert end.value == (70,)
+        assert source.told == 7
+        one.stop()
+        one.stop()
+    # the driver object does not survive, what it has kept does
+    assert source.kept == [None, None, 2, 3]
+
+
+class Big(CountingSensor):
+    # calls at_step(self) in each quarter of a second of its measurement
+    big = True
+    at_step = None
+
+    def measure(self):
+        steps = CountingSensor.measure(self)
+        while True:
+            try:
+                pause_ms = next(steps)
+            except StopIteration as end:
+                return end.value
+            if self.at_step:
+                self.at_step(self)
+            yield pause_ms
+
+
+def test_big_sensors_measure_one_at_a_time_and_not_beside_a_session():
+    heart, other = Big(1, 70, (0,), 9500), Big(2, 97, (0,), 9500)
+    w = Wearable([Every(30, heart), Every(30, other)], send_every_s=60)
+    beside = []
+    heart.at_step = lambda _: beside.append(other.running)
+    other.at_step = lambda _: beside.append(heart.running)
+    send = w.link.send
+
+    def sends(frame):
+        beside.append(heart.running or other.running)
+        return send(frame)
+
+    w.link.send = sends
+    w.run(1200)
+    assert len(beside) > 2000 and not any(beside), (len(beside), sum(beside))
+    assert len(w.link.sent) >= 18
+    assert heart.reads >= 38 and other.reads >= 36, (heart.reads, other.reads)
+    assert heart.log[-1][0] % 30 < 25
+
+
+def test_an_event_does_not_wait_for_a_big_sensor():
+    heart = Big(1, 70, (0,), 50000)
+    w = Wearable([Every(600, heart)])
+    w.run(1100)
+    reads, steps = heart.reads, []
+
+    def fall(sensor):
+        steps.append(w.time.ms)
+        if len(steps) == 20:
+            w.node.event(1)
+
+    heart.at_step = fall
+    w.run(300)
+    # sent at once; what gave way is measured when the session is over
+    fell_ms = steps[19]
+    sent_ms = [ms for ms, _ in w.link.sent if ms > fell_ms][0]
+    assert sent_ms - fell_ms < 1000, sent_ms - fell_ms
+    assert steps[20] - fell_ms > 5000 and len(steps) > 200
+    assert heart.reads == reads + 1 and w.node.sampler.errors == 0
