@@ -49,7 +49,7 @@ class VirtualBoard:
         clock: the simulation's clock.
         parts: on its I2C buses.
         adc: pin → what returns microvolts there.
-        inputs: pin → what returns its level, 0 or 1: a button, a part's interrupt line.
+        inputs: pin → its level, 0 or 1, at a Unix time: a button, a part's interrupt line.
         ether: address of the ether's server; without one the radio is alone.
         heap: MicroPython's heap, as `-X heapsize=` takes it; "94wK" is what 64 KiB are on the chip, and the share of
             the simulated modules.
@@ -79,7 +79,7 @@ class VirtualBoard:
         clock: SimClock | None = None,
         parts: Sequence[Part] = (),
         adc: Mapping[int, Callable[[], int]] | None = None,
-        inputs: Mapping[int, Callable[[], int]] | None = None,
+        inputs: Mapping[int, Callable[[float], int]] | None = None,
         ether: tuple[str, int] | None = None,
         heap: str = HEAP,
         interpreter: str | None = None,

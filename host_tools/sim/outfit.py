@@ -1,7 +1,7 @@
 """Puts the parts of a board definition on a wearer: what a virtual board's buses and pins see.
 
 A part is added by one row of `PARTS`: what makes it of the wearer and the clock. One with an interrupt line has a
-method `line()`, its level now, 0 or 1.
+method `interrupt(time_s)`, its level at that Unix time, 0 or 1; asking for a time to come changes nothing.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Outfit:
 
     parts: tuple[Part, ...]
     adc: dict[int, Callable[[], int]]
-    inputs: dict[int, Callable[[], int]] = field(default_factory=dict)
+    inputs: dict[int, Callable[[float], int]] = field(default_factory=dict)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def outfit(board: Board, wearer: Wearer, clock: SimClock) -> Outfit:
         PartUnknown: there is no simulation of one of its parts.
     """
     parts: list[Part] = []
-    inputs: dict[int, Callable[[], int]] = {}
+    inputs: dict[int, Callable[[float], int]] = {}
     for fitted in board.parts:
         make = PARTS.get(fitted.part)
         if make is None:
@@ -53,15 +53,15 @@ def outfit(board: Board, wearer: Wearer, clock: SimClock) -> Outfit:
         part = make(wearer, clock.now)
         part.address = fitted.address
         parts.append(part)
-        if fitted.interrupt is not None and hasattr(part, "line"):
-            inputs[fitted.interrupt] = part.line
+        if fitted.interrupt is not None and hasattr(part, "interrupt"):
+            inputs[fitted.interrupt] = part.interrupt
     if board.button is not None:
-        inputs[board.button.pin] = partial(_button, wearer, clock, board.button.active_low)
+        inputs[board.button.pin] = partial(_button, wearer, board.button.active_low)
     adc: dict[int, Callable[[], int]] = {}
     if board.battery is not None and board.battery.adc is not None:
         adc[board.battery.adc] = BatteryAdc(wearer, clock.now, board.battery.divider)
     return Outfit(tuple(parts), adc, inputs)
 
 
-def _button(wearer: Wearer, clock: SimClock, active_low: bool) -> int:
-    return int(wearer.button(clock.now()) is not active_low)
+def _button(wearer: Wearer, active_low: bool, time_s: float) -> int:
+    return int(wearer.button(time_s) is not active_low)

@@ -25,7 +25,7 @@ import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from host_tools.sim.airtime import RadioError
 from host_tools.sim.bootloader import Bootloader
@@ -39,6 +39,7 @@ from host_tools.sim.radio import Radio
 from host_tools.sim.requests import NoAnswer, NvsRequests, PartitionRequests, RadioRequests, WifiRequests
 from host_tools.sim.uart import PowerKey, Uart
 from host_tools.sim.uart_requests import PppRequests, UartRequests
+from host_tools.sim.wake import Wake, WakeError
 from host_tools.sim.wifi import AccessPoint, Station, WifiError
 
 RTC_MEMORY_MAX = 2048
@@ -73,14 +74,6 @@ class Start:
     run_main: bool = True
 
 
-@dataclass
-class Wake:
-    """Which pins end a deep sleep: pin number → level."""
-
-    any_of: dict[int, int] = field(default_factory=dict)
-    all_low: tuple[int, ...] = ()
-
-
 class Peripherals:
     """The chip's parts, which outlive its resets.
 
@@ -97,7 +90,7 @@ class Peripherals:
         modem_key: the pin that presses its power key, or None.
         parts: on the I2C buses (every bus has them all).
         adc: pin → what returns microvolts at that pin.
-        inputs: pin → what returns the level that something outside drives it to; others are what was set.
+        inputs: pin → its level at a Unix time, where something outside drives it; others are what was set.
         on_event: told what concerns the process, from the answering thread; returns when that was dealt with.
     """
 
@@ -116,12 +109,12 @@ class Peripherals:
         modem_key: int | None,
         parts: Sequence[Part],
         adc: Mapping[int, Callable[[], int]],
-        inputs: Mapping[int, Callable[[], int]],
+        inputs: Mapping[int, Callable[[float], int]],
         on_event: Callable[[Event], Future[None]],
     ) -> None:
         self.radio = radio
         self.pins: dict[int, int] = {}
-        self.wake = Wake()
+        self.wake = Wake(chip)
         self.watchdog_at: float | None = None  # virtual Unix seconds
         self.start = Start(cause=1)
         self.flash_cut_after = 0
@@ -144,6 +137,7 @@ class Peripherals:
         self._parts = {part.address: part for part in parts}
         self._adc = adc
         self._inputs = inputs
+        self._chip = chip
         self._on_event = on_event
         self._rtc_memory = b""
         self._rtc0_ns = 0
@@ -166,7 +160,7 @@ class Peripherals:
         self.radio.close()
         self.release_lines()
         self.pins.clear()
-        self.wake = Wake()
+        self.wake = Wake(self._chip)
         self.watchdog_at = None
 
     def release_lines(self) -> None:
@@ -211,7 +205,7 @@ class Peripherals:
         except OSError as error:
             # the folder that keeps the partitions
             return b"\1" + struct.pack(">h", error.errno or EINVAL)
-        except RadioError as error:
+        except (RadioError, WakeError) as error:
             return b"\2" + b"\0\0" + str(error).encode()
         except (ValueError, struct.error, IndexError) as error:
             return b"\1" + struct.pack(">h", EINVAL) + str(error).encode()
@@ -307,14 +301,14 @@ class Peripherals:
         return struct.pack(">I", max(0, source()) if source else 0)
 
     def _pin(self, body: bytes) -> bytes:
-        return bytes((self.level(body[0]),))
+        return bytes((self.level(body[0], self._clock.now()),))
 
-    def level(self, pin: int) -> int:
-        """What a pin is at now: what somebody put it to from outside, or what drives it."""
+    def level(self, pin: int, time_s: float) -> int:
+        """What a pin is at, at that Unix time: what somebody put it to from outside, or what drives it."""
         if pin in self.pins:
             return self.pins[pin]
         driven = self._inputs.get(pin)
-        return driven() if driven else 0
+        return driven(time_s) if driven else 0
 
     def _set_pin(self, body: bytes) -> bytes:
         self.pins[body[0]] = body[1]
@@ -323,14 +317,11 @@ class Peripherals:
         return b""
 
     def _wake_ext0(self, body: bytes) -> bytes:
-        self.wake.any_of = {body[0]: body[1]} if body else {}
+        self.wake.ext0(body[0] if body else None, body[1] if body else 0)
         return b""
 
     def _wake_ext1(self, body: bytes) -> bytes:
-        if body[0]:
-            self.wake.any_of.update(dict.fromkeys(body[1:], 1))
-        else:
-            self.wake.all_low = tuple(body[1:])
+        self.wake.ext1(body[1:], body[0])
         return b""
 
     # NVS, partitions, Wi-Fi

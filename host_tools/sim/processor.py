@@ -43,9 +43,12 @@ from host_tools.sim.peripherals import Event, Peripherals, Start
 from host_tools.sim.process import Process, environment
 from host_tools.sim.rom import Loader, Requests, Sync
 from host_tools.sim.terminal import Terminal
+from host_tools.sim.wake import BY_TIMER
 
 PWRON, HARD, WDT, DEEPSLEEP, SOFT = 1, 2, 3, 4, 5  # machine.reset_cause()
-WAKE_PIN, WAKE_EXT1, WAKE_TIMER = 2, 3, 4  # machine.wake_reason()
+# how far ahead a sleeping board's pins are looked at, and how closely, virtual seconds
+LOOK_AHEAD_S = 30.0
+LOOK_STEP_S = 0.1
 COMMAND_S = 10.0
 CRASHES_MAX = 5
 BOOTS_MAX = 8  # of firmware that does not start
@@ -105,6 +108,8 @@ class Processor:
         self._listener: socket.socket | None = None
         self._server: threading.Thread | None = None
         self._wake_at: float | None = None
+        self._wake_reason = BY_TIMER
+        self._look_at: float | None = None  # until then nothing happens at the pins that wake it
         self._was_raw = False
         self._started_at = 0.0
         self._crashes = 0
@@ -160,7 +165,7 @@ class Processor:
 
     def _patience(self, again: float | None) -> float | None:
         limits = [again] if again is not None else []
-        for at in (self._wake_at, self.chip.watchdog_at if self._process else None):
+        for at in (self._wake_at, self._look_at, self.chip.watchdog_at if self._process else None):
             if at is not None:
                 limits.append(self._clock.real_delay(at - self._clock.now()) + 0.001)
         return min(limits, default=None)
@@ -185,7 +190,7 @@ class Processor:
     def _cut(self, *_: Any) -> None:
         self._drain()
         self._end_process()
-        self._wake_at = None
+        self._wake_at = self._look_at = None
         self._powered = False
         self.state = "off"
 
@@ -193,7 +198,7 @@ class Processor:
         """Held in reset: it executes nothing, but its RTC has power."""
         self._drain()
         self._end_process()
-        self._wake_at = None
+        self._wake_at = self._look_at = None
         self.state = "off"
 
     def _release(self) -> None:
@@ -226,7 +231,7 @@ class Processor:
     def _enter_loader(self) -> None:
         self._drain()
         self._end_process()
-        self._wake_at = None
+        self._wake_at = self._look_at = None
         self.terminal.forget_output()
         self.chip.reset()
         self.loader.reset()
@@ -260,21 +265,30 @@ class Processor:
         self.chip.reset()
         self.chip.wake, self.chip.pins = wake, pins
         self.state = "asleep"
-        self._wake_at = None if sleep_s is None else self._clock.now() + sleep_s
-        self._look_at_pins()
+        now = self._clock.now()
+        self._wake_at, self._wake_reason = (None if sleep_s is None else now + sleep_s), BY_TIMER
+        self._look_at = now
+        self._look_at_pins(now)
 
     def _pin(self, pin: int, level: int) -> None:
         self.chip.pins[pin] = level
-        self._look_at_pins()
+        if self.state == "asleep":
+            self._look_at_pins(self._clock.now())
 
-    def _look_at_pins(self) -> None:
-        if self.state != "asleep":
+    def _look_at_pins(self, time_s: float) -> None:
+        """When the pins will end the sleep. Their levels are functions of time, so they are looked at ahead of it, and
+        the board wakes at the right moment also where virtual time runs fast.
+        """
+        self._look_at = None
+        if not self.chip.wake.armed:
             return
-        pins, wake = self.chip.pins, self.chip.wake
-        if any(pins.get(pin, 0) == level for pin, level in wake.any_of.items()):
-            self._restart(Start(DEEPSLEEP, WAKE_PIN))
-        elif wake.all_low and not any(pins.get(pin, 0) for pin in wake.all_low):
-            self._restart(Start(DEEPSLEEP, WAKE_EXT1))
+        end = time_s + LOOK_AHEAD_S
+        while time_s < end and (self._wake_at is None or time_s < self._wake_at):
+            if reason := self.chip.wake.reason(lambda pin, at=time_s: self.chip.level(pin, at)):  # type: ignore[misc]
+                self._wake_at, self._wake_reason = time_s, reason
+                return
+            time_s += LOOK_STEP_S
+        self._look_at = end
 
     def _hello(self, *_: Any) -> None:
         self.terminal.started()
@@ -299,8 +313,10 @@ class Processor:
 
     def _take_time(self) -> None:
         now = self._clock.now()
+        if self._look_at is not None and now >= self._look_at:
+            self._look_at_pins(self._look_at)
         if self._wake_at is not None and now >= self._wake_at:
-            self._restart(Start(DEEPSLEEP, WAKE_TIMER))
+            self._restart(Start(DEEPSLEEP, self._wake_reason))
         elif self._process and self.chip.watchdog_at is not None and now >= self.chip.watchdog_at:
             self._drain()
             self._restart(Start(WDT))
@@ -372,11 +388,11 @@ class Processor:
     def _start(self, start: Start) -> None:
         self.chip.reset()
         if not self._boot(start):
-            self._wake_at = None
+            self._wake_at = self._look_at = None
             self.state = "off"
             return
         self.chip.start = start
-        self._wake_at = None
+        self._wake_at = self._look_at = None
         listener, address = _listen(self._firmware)
         variables = environment() | {
             "MICROPYPATH": str(self._firmware),

@@ -253,6 +253,83 @@ if machine.reset_cause() == machine.PWRON_RESET:
         board.wait_for("awake 4 2")
 
 
+WAKE = """
+import esp32, machine, time
+print("awake", machine.reset_cause(), machine.wake_reason(), time.time())
+if machine.reset_cause() == machine.PWRON_RESET:
+    %s
+    machine.deepsleep(%d)
+"""
+
+
+@pytest.mark.parametrize(
+    ("armed", "reason"),
+    [
+        ("esp32.wake_on_ext0(machine.Pin(36), 0)", 2),
+        ("esp32.wake_on_ext1((machine.Pin(36),), esp32.WAKEUP_ALL_LOW)", 3),
+        ("esp32.wake_on_ext1((machine.Pin(34), machine.Pin(39)), esp32.WAKEUP_ANY_HIGH)", 3),
+        # both at once; the timer is there beside them
+        ("esp32.wake_on_ext1((machine.Pin(33),), 1); esp32.wake_on_ext0(machine.Pin(36), 0)", 2),
+    ],
+)
+def test_what_drives_a_pin_wakes_a_sleeping_board_at_its_moment_also_in_fast_motion(
+    make: BoardMaker, armed: str, reason: int
+) -> None:
+    clock = SimClock.start(200)
+    pressed = clock.now() + 400
+    inputs = {36: lambda at: int(not pressed <= at < pressed + 5), 39: lambda at: int(pressed <= at < pressed + 5)}
+    with make(WAKE % (armed, 3_600_000), clock=clock, inputs=inputs) as board:
+        first = int(board.wait_for("awake 1 0").split()[-1])
+        began = clock.now()
+        second = int(board.wait_for(f"awake 4 {reason}").split()[-1])
+    # the start of the interpreter takes real time: 0.1 s are 20 here
+    assert pressed - began - 200 < second - first < pressed - began + 200
+
+
+@pytest.mark.parametrize(
+    ("chip", "armed", "low", "reason"),
+    [
+        # ESP-IDF, "Sleep Modes": with level 0 the ESP32 wakes when all are low, the ESP32-S3 when any is
+        ("esp32", "esp32.wake_on_ext1((machine.Pin(4), machine.Pin(2)), 0)", (4,), 4),
+        ("esp32", "esp32.wake_on_ext1((machine.Pin(4), machine.Pin(2)), 0)", (4, 2), 3),
+        ("esp32s3", "esp32.wake_on_ext1((machine.Pin(4), machine.Pin(2)), 0)", (4,), 3),
+        # a second call takes the first one's place, and None or nothing takes it back
+        ("esp32", "esp32.wake_on_ext0(machine.Pin(4), 0); esp32.wake_on_ext0(machine.Pin(2), 0)", (4,), 4),
+        ("esp32", "esp32.wake_on_ext0(machine.Pin(4), 0); esp32.wake_on_ext0(None)", (4,), 4),
+        ("esp32", "esp32.wake_on_ext1((machine.Pin(4),), 0); esp32.wake_on_ext1((), 0)", (4,), 4),
+    ],
+)
+def test_pins_wake_as_the_chip_has_it(
+    make: BoardMaker, chip: str, armed: str, low: tuple[int, ...], reason: int
+) -> None:
+    clock = SimClock.start(100)
+    when = clock.now() + 60
+    inputs = {pin: (lambda at, falls=pin in low: int(not (falls and at >= when))) for pin in (2, 4)}
+    with make(WAKE % (armed, 120_000), clock=clock, inputs=inputs, chip=chip) as board:
+        board.wait_for(f"awake 4 {reason}", timeout_s=15)
+
+
+def test_a_pin_that_is_no_rtc_pin_wakes_nothing_and_is_refused(make: BoardMaker) -> None:
+    script = """
+import esp32, machine
+inner, other = machine.Pin(4), machine.Pin(18)
+for wake in (lambda: esp32.wake_on_ext0(other, 1), lambda: esp32.wake_on_ext1((inner, other), 1)):
+    try:
+        wake()
+    except ValueError as error:
+        print("refused", error)
+"""
+    with make(script) as board:
+        board.wait_for("refused invalid pin")
+        board.wait_for("refused invalid pin", after=1)
+
+
+def test_a_pin_that_is_at_its_level_already_ends_the_sleep_at_once(make: BoardMaker) -> None:
+    armed = "esp32.wake_on_ext0(machine.Pin(36), 0)"
+    with make(WAKE % (armed, 3_600_000), inputs={36: lambda at: 0}) as board:
+        board.wait_for("awake 4 2", timeout_s=5)
+
+
 def test_watchdog_that_is_fed_does_not_bite(make: BoardMaker) -> None:
     script = """
 import machine, time
