@@ -1,0 +1,111 @@
+"""Every driver against 1,000 random register faults, on MicroPython, through `part()` and the real sampler.
+
+Whatever is wrong with a part: no exception reaches the loop, nothing outside a record's sane range is told, the sensor
+beside it goes on, and the part is measured again as soon as it is well. A driver is added by a line of `DRIVERS`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from host_tools.sim.parts import Part
+from host_tools.sim.parts.axp import Axp192, Axp2101
+from host_tools.sim.parts.battery import BatteryAdc
+from host_tools.sim.parts.bme280 import Bme280
+from host_tools.sim.parts.max30205 import Max30205
+from host_tools.sim.parts.tmp117 import Tmp117
+from host_tools.sim.wearer import Wearer
+from tests.support.faults import SANE, FaultyBus
+
+FAULTS = 1000
+WELL_EVERY = 12
+BESIDE = 200  # is added to the records of the sensor beside
+Maker = Callable[[Wearer, Callable[[], float]], Part]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A line of the table.
+
+    Attributes:
+        module: of device/lib/sealband/sensors.
+        part: its name in board.PARTS; None: it is found in another way.
+        make: the model; None: no part on the bus (the ADC).
+        setup: run on the device before the first measurement; `board` is there.
+        options: of part(), as they are written.
+        silent: the share of measurements of a part that is well that may tell nothing.
+    """
+
+    module: str
+    part: str | None
+    make: Maker | None
+    setup: str = ""
+    options: str = ""
+    silent: float = 0.0
+
+
+DRIVERS = (
+    Driver("tmp117", "TMP117", Tmp117),
+    Driver("max30205", "MAX30205", Max30205),
+    Driver("bme280", "BME280", Bme280),
+    Driver("bme280", "BMP280", lambda wearer, now: Bme280(wearer, now, chip_id=0x58)),
+    Driver("battery", None, None),
+    Driver("battery", None, Axp2101, setup="from sealband.sensors.axp2101 import Axp2101 as Pmu"),
+    Driver("battery", None, Axp192, setup="from sealband.sensors.axp192 import Axp192 as Pmu"),
+)
+NAMES = [f"{driver.module}-{driver.part or (driver.make.__name__ if driver.make else 'ADC')}" for driver in DRIVERS]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def bus(request: pytest.FixtureRequest) -> Iterator[FaultyBus]:
+    with FaultyBus(NAMES.index(request.node.callspec.id)) as bus:
+        yield bus
+
+
+@pytest.mark.parametrize("driver", DRIVERS, ids=NAMES)
+def test_a_thousand_register_faults_reach_neither_the_loop_nor_the_records(bus: FaultyBus, driver: Driver) -> None:
+    wearer = Wearer(5, "fast")
+    well = Tmp117(wearer, bus.clock)
+    well.address = 0x4B
+    bus.parts = {well.address: well}
+    address = 0x2A
+    if driver.make is None:
+        bus.adc = BatteryAdc(wearer, bus.clock, 2.0)
+    else:
+        make = driver.make
+        bus.make = lambda: make(wearer, bus.clock)
+        part = bus.make()
+        part.address = bus.spoilt = address
+        bus.parts[address] = part
+    bus.run("from sealband.sensors.part import part")
+    bus.run(f"board = dev.Board({f'{driver.part}={address}' if driver.part else ''})")
+    if driver.setup:
+        bus.run(driver.setup)
+        bus.run(f"board._adc = Pmu(board.i2c(), {address}); board.BATTERY = dict(board.BATTERY, divider=1.0)")
+    bus.run(f"sensor = part({driver.module!r}, board{', ' + driver.options if driver.options else ''})")
+    bus.run("beside = dev.Board(TMP117=0x4B)")
+    bus.run("trials = dev.Trials(sensor, part('tmp117', beside))")
+    records = bus.call("sensor.records")
+    outcomes = bus.trials(FAULTS, well_every=WELL_EVERY)
+    seen = Counter[str]()
+    quiet = 0
+    for outcome in outcomes:
+        assert not outcome.escaped, outcome
+        assert any(record == BESIDE + 3 for record, _ in outcome.told), f"the other sensor did not go on: {outcome}"
+        told = [(record, value) for record, value in outcome.told if record < BESIDE]
+        for record, value in told:
+            assert record in records, outcome
+            low, high = SANE[record]
+            assert low <= value <= high, outcome
+        assert outcome.took_ms < 16_000, outcome
+        if outcome.kind is None:
+            assert not outcome.errors, f"a part that is well again: {outcome}"
+            quiet += not told
+        seen["told" if told else "error" if outcome.errors else "nothing"] += 1
+    well_count = sum(outcome.kind is None for outcome in outcomes)
+    assert quiet <= driver.silent * well_count
+    # the faults did something, and not every one of them
+    assert seen["error"] > FAULTS // 10 and seen["told"] > FAULTS // 20, seen
+    print(f"{driver.module}: {dict(seen)}")
