@@ -36,6 +36,8 @@ COMMANDS = {
     "release": "Build, sign, verify, publish and serve releases.",
     "trust": "Keys, and the list of who may sign releases.",
     "rollout": "Bring a release onto devices, and watch it.",
+    "device": "Run and test an application while it is being written.",
+    "doctor": "What is missing on this machine, and what to do.",
     "sim": "Virtual boards and the radio medium.",
     "demo": "Two virtual wearables, from the factory to an update.",
 }

