@@ -13,11 +13,18 @@ from boards import Board
 from host_tools.sim.clock import SimClock
 from host_tools.sim.parts import Part
 from host_tools.sim.parts.battery import BatteryAdc
+from host_tools.sim.parts.bma423 import Bma423
+from host_tools.sim.parts.lsm6dsox import Lsm6dsox
 from host_tools.sim.parts.max30102 import Max30102
 from host_tools.sim.parts.tmp117 import Tmp117
 from host_tools.sim.wearer import Wearer
 
-PARTS: dict[str, Callable[[Wearer, Callable[[], float]], Part]] = {"MAX30102": Max30102, "TMP117": Tmp117}
+PARTS: dict[str, Callable[[Wearer, Callable[[], float]], Part]] = {
+    "BMA423": Bma423,
+    "LSM6DSOX": Lsm6dsox,
+    "MAX30102": Max30102,
+    "TMP117": Tmp117,
+}
 
 
 class PartUnknown(Exception):

@@ -19,7 +19,7 @@ GOOD = (boards.ROOT / "VIRTUAL" / "board.toml").read_text()
 # which package of micropython-lib drives which chip (micropython/lora/README.md)
 DRIVERS = {"SX126": "lora-sx126x", "SX127": "lora-sx127x"}
 # parts that a board bears of itself, with the addresses that their datasheets leave
-ON_BOARD = {"BMA423": {0x18, 0x19}, "PCF8563": {0x51}, "DRV2605": {0x5A}}
+ON_BOARD = {"BMA423": {0x18, 0x19}, "LSM6DSOX": {0x6A, 0x6B}, "PCF8563": {0x51}, "DRV2605": {0x5A}}
 # GPIOs that are not for a board's parts, as ESP-IDF's tables have them (docs/en/api-reference/peripherals/gpio/*.inc):
 # missing, flash and PSRAM, console
 TAKEN = {

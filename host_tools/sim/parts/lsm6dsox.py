@@ -8,6 +8,7 @@ taps and 6D, the finite state machines and the machine learning core, compressio
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from host_tools.sim.parts import Fault, RegisterPart
@@ -52,6 +53,26 @@ _EMB_FUNC_EN_A = 0x04
 _STEP_COUNTER = 0x62
 _EMB_FUNC_SRC = 0x64
 _FALL, _WAKE = 0x01, 0x02
+# what neither falls nor strikes needs no look at every sample
+_AT_REST = ("still", "lying")
+Vector = tuple[float, float, float]
+
+
+@dataclass
+class _Seen:
+    """What recognizing a free fall or an impact remembers of the samples before."""
+
+    free_for: int = 0
+    last: Vector | None = None
+
+
+@dataclass
+class _Ahead:
+    """How far was looked ahead, and when the pin rises in that time."""
+
+    at_s: float = 0.0
+    raised_s: float | None = None
+    seen: _Seen = field(default_factory=_Seen)
 
 
 class Lsm6dsox(RegisterPart):
@@ -83,8 +104,8 @@ class Lsm6dsox(RegisterPart):
         self._tag_count = 0
         self._overrun = False
         self._sources = 0
-        self._free_for = 0
-        self._before: tuple[float, float, float] | None = None
+        self._seen = _Seen()
+        self._ahead = _Ahead()
         self._steps_from_s = self._now()
         self._done_s = self._now()
 
@@ -110,22 +131,23 @@ class Lsm6dsox(RegisterPart):
         for index in range(1, count + 1):
             time_s = begin_s + index / self.rate_hz
             kept = index == count or (mode == 1 and len(self._fifo) < _DEPTH) or (mode == 6 and count - index < _DEPTH)
-            if not kept and not (watches and self._wearer.activity(time_s) not in ("still", "lying")):
+            if not kept and not (watches and self._wearer.activity(time_s) not in _AT_REST):
                 self._overrun |= mode == 6
                 continue
             vector = self._measure(time_s)
             if watches:
-                self._recognize(vector)
+                sources = self._recognize(vector, self._seen)
+                self._sources = self._sources | sources if self._registers[_TAP_CFG0] & 0x01 else sources
             if kept:
                 self._keep(vector, mode)
         self._registers[_STATUS] |= 0x01
 
-    def _measure(self, time_s: float) -> tuple[float, float, float]:
+    def _measure(self, time_s: float) -> Vector:
         x, y, z = self._wearer.acceleration_ms2(time_s)
         gauss = self._noise.gauss
         return x / _G_MS2 + gauss(0.0, _NOISE_G), y / _G_MS2 + gauss(0.0, _NOISE_G), z / _G_MS2 + gauss(0.0, _NOISE_G)
 
-    def _keep(self, vector: tuple[float, float, float], mode: int) -> None:
+    def _keep(self, vector: Vector, mode: int) -> None:
         full_g = _RANGES_G[self._registers[_CTRL1_XL] >> 2 & 3]
         data = b"".join(
             max(-32768, min(32767, round(value * 32768 / full_g))).to_bytes(2, "little", signed=True)
@@ -144,31 +166,51 @@ class Lsm6dsox(RegisterPart):
         tag = 0x02 << 3 | self._tag_count << 1
         self._fifo.append(bytes([tag | tag.bit_count() & 1]) + data)
 
-    def _recognize(self, vector: tuple[float, float, float]) -> None:
+    def _recognize(self, vector: Vector, seen: _Seen) -> int:
+        """What one more sample is a sign of."""
         # AN5272 5.1: all three axes below the threshold for FF_DUR samples
         falls_g = _FALLS_G[self._registers[_FREE_FALL] & 7]
-        self._free_for = self._free_for + 1 if max(map(abs, vector)) < falls_g else 0
+        seen.free_for = seen.free_for + 1 if max(map(abs, vector)) < falls_g else 0
         lasts = self._registers[_FREE_FALL] >> 3 | self._registers[_WAKE_UP_DUR] >> 2 & 0x20
-        source = _FALL if self._free_for and self._free_for > lasts else 0
+        sources = _FALL if seen.free_for > lasts else 0
         # AN5272 5.2: the slope filter is half the difference of two samples
         weight = 256 if self._registers[_WAKE_UP_DUR] & 0x10 else 64
         full_g = _RANGES_G[self._registers[_CTRL1_XL] >> 2 & 3]
         limit_g = (self._registers[_WAKE_UP_THS] & 0x3F) * full_g / weight
-        if self._before and max(abs(a - b) / 2 for a, b in zip(vector, self._before, strict=True)) > limit_g:
-            source |= _WAKE
-        self._before = vector
-        latched = self._registers[_TAP_CFG0] & 0x01
-        self._sources = self._sources | source if latched else source
+        if seen.last and max(abs(a - b) / 2 for a, b in zip(vector, seen.last, strict=True)) > limit_g:
+            sources |= _WAKE
+        seen.last = vector
+        return sources
 
     def interrupt(self, time_s: float) -> bool:
-        """The level of INT1 at that time, which is not before the last one that was asked for."""
+        """The level of INT1 at that time; asking for a time to come changes nothing."""
         if self.fault in (Fault.ABSENT, Fault.FROZEN):
             return False
-        self._advance(max(time_s, self._now()))
-        routes = self._registers[_MD1_CFG]
-        raised = bool(self._sources & _FALL and routes & 0x10) or bool(self._sources & _WAKE and routes & 0x20)
+        self._advance(self._now())
+        raised = self._on_int1(self._sources) or (time_s > self._done_s and self._will_raise(time_s))
         raised |= bool(self._registers[_INT1_CTRL] & 0x08 and self._watermark())
         return raised != bool(self._registers[_CTRL3_C] & 0x20)
+
+    def _on_int1(self, sources: int) -> bool:
+        routes = self._registers[_MD1_CFG]
+        return bool(sources & _FALL and routes & 0x10) or bool(sources & _WAKE and routes & 0x20)
+
+    def _will_raise(self, time_s: float) -> bool:
+        """Whether a free fall or an impact until then raises the pin; without noise, so that a second look agrees."""
+        if not self._registers[_TAP_CFG2] & 0x80 or not self.rate_hz:
+            return False
+        ahead = self._ahead
+        ahead.at_s = max(ahead.at_s, self._done_s)
+        while ahead.raised_s is None and ahead.at_s + 1 / self.rate_hz <= time_s:
+            ahead.at_s += 1 / self.rate_hz
+            if self._wearer.activity(ahead.at_s) in _AT_REST:
+                continue
+            x, y, z = self._wearer.acceleration_ms2(ahead.at_s)
+            if self._on_int1(self._recognize((x / _G_MS2, y / _G_MS2, z / _G_MS2), ahead.seen)):
+                ahead.raised_s = ahead.at_s
+        if ahead.raised_s is None or time_s < ahead.raised_s:
+            return False
+        return bool(self._registers[_TAP_CFG0] & 0x01) or time_s < ahead.raised_s + 1 / self.rate_hz
 
     def _watermark(self) -> bool:
         level = self._registers[_FIFO_CTRL1] | (self._registers[_FIFO_CTRL2] & 1) << 8
@@ -178,6 +220,7 @@ class Lsm6dsox(RegisterPart):
 
     def write(self, data: bytes) -> None:
         self._advance(self._now())
+        self._ahead = _Ahead()
         super().write(data)
 
     def read(self, n: int) -> bytes:

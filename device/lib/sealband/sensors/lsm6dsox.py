@@ -2,8 +2,8 @@
 # datasheet DS12814; its application note is AN5272.
 #
 # 52 Hz in low-power mode, +-8 g, into the FIFO (512 words: 9.8 s). Before deep sleep a free fall or an impact is told
-# to raise INT1, and the part's own pedometer is switched on; the FIFO goes on filling. A part that is found so has slept
-# with us: it is left as it is, since what it holds is the history of the wake-up.
+# to raise INT1, and the part's own pedometer is switched on; the FIFO goes on filling. A part that is found so has
+# slept with us: it is left as it is, since what it holds is the history of the wake-up.
 import time
 
 from micropython import const

@@ -263,3 +263,11 @@ def motion(board):
     for name, module in _MODULES:
         if name in board.PARTS:
             return Motion(board, name, module)
+
+
+# the same as a driver of sealband.sensors.part
+def sensor(board, kept=None):
+    found = motion(board)
+    if found is None:
+        raise SensorError("the board has no accelerometer")
+    return found
