@@ -1,9 +1,12 @@
 """MAX30102, optical heart-rate sensor: registers, FIFO and LEDs as its datasheet has them (19-7740 Rev 1).
 
-Models the heart-rate, SpO2 and multi-LED modes, averaging, overflow, shutdown, reset and the die's thermometer, at the
-speed of the clock that it is given. Not modelled: ambient light, the interrupt pin, timing of the bus.
+Models the heart-rate, SpO2 and multi-LED modes, averaging, overflow, saturation, ambient light that its cancellation
+leaves over, shutdown, reset and the die's thermometer, at the speed of the clock that it is given. What skin gives back
+in red follows from the wearer's saturation by the maker's example curve, so that a whole measurement can be compared
+with it. Not modelled: the interrupt pin, timing of the bus.
 """
 
+import math
 import random
 from collections.abc import Callable
 from typing import Final
@@ -42,7 +45,9 @@ _RED, _INFRARED = 1, 2
 # What skin before the window gives back, measured figures being all over the place: nA of photocurrent an mA of LED
 # current, and the part of it that the pulse moves. Without skin only the window's own reflex is left.
 _SKIN_NA_PER_MA = {_RED: 250.0, _INFRARED: 330.0}
-_PERFUSION = {_RED: 0.012, _INFRARED: 0.02}
+# saturation = a R^2 + b R + c for the ratio of ratios R: application note 6845, "Guidelines for SpO2 Measurement Using
+# the Maxim MAX32664 Sensor Hub", for a MAX30101, whose LEDs and photodiode these are
+_CURVE = (1.5958422, -34.6596622, 112.6898759)
 _WINDOW_NA_PER_MA = 4.0
 _NOISE_NA = 0.08
 
@@ -50,7 +55,15 @@ _NOISE_NA = 0.08
 class Max30102(RegisterPart):
     """One sensor on a wearer's skin."""
 
-    def __init__(self, wearer: Wearer, clock_now: Callable[[], float], *, seed: int = 0, part_id: int = 0x15) -> None:
+    def __init__(
+        self,
+        wearer: Wearer,
+        clock_now: Callable[[], float],
+        *,
+        seed: int = 0,
+        part_id: int = 0x15,
+        leak_na: Callable[[float], float] | None = None,
+    ) -> None:
         """A sensor that was just powered up.
 
         Args:
@@ -58,11 +71,13 @@ class Max30102(RegisterPart):
             clock_now: Unix time, s; conversions happen by it.
             seed: of the photodiode's noise.
             part_id: what register 0xFF says; another value is another part.
+            leak_na: photocurrent by ambient light that the cancellation leaves over, by Unix time; none by default.
         """
         super().__init__(ADDRESS)
         self._wearer = wearer
         self._now = clock_now
         self._part_id = part_id
+        self._leak_na = leak_na
         self._diode = random.Random(seed)  # noqa: S311 - a simulation, no secret
         self._power_up()
 
@@ -126,14 +141,21 @@ class Max30102(RegisterPart):
             time_s = begin_s + step / rate_hz
             if self._wearer.worn(time_s):
                 # more blood swallows more light
-                light_na = current_ma * _SKIN_NA_PER_MA[led] * (1.0 - _PERFUSION[led] * self._wearer.ppg(time_s))
+                light_na = current_ma * _SKIN_NA_PER_MA[led] * (1.0 - self._pulsing(led, time_s))
             else:
                 light_na = current_ma * _WINDOW_NA_PER_MA
+            if self._leak_na is not None:
+                light_na += self._leak_na(time_s)
             light_na += self._diode.gauss(0.0, _NOISE_NA)
             total += max(0, min(_FULL_SCALE, round(light_na / range_na * _FULL_SCALE)))
         # "LED_PW[1:0]": a shorter pulse gives fewer bits, left-justified
         unused_bits = 3 - (self._registers[_SPO2_CONFIG] & 3)
         return (total // averaged >> unused_bits << unused_bits).to_bytes(3, "big")
+
+    def _pulsing(self, led: int, time_s: float) -> float:
+        """What part of the light the blood takes away, more or less than its mean."""
+        part = self._wearer.perfusion(time_s) * self._wearer.ppg(time_s)
+        return part * ratio_of_ratios(self._wearer.spo2_percent(time_s)) if led == _RED else part
 
     def _push(self, sample: bytes, rolls: bool) -> None:
         if self._unread == _DEPTH:
@@ -221,3 +243,9 @@ class Max30102(RegisterPart):
         self._registers[_TEMP_CONFIG] = 0
         self._registers[_STATUS_2] |= 0x02  # DIE_TEMP_RDY
         self._temperature_at = None
+
+
+def ratio_of_ratios(percent: float) -> float:
+    """R at that saturation: the pulse's part of red by its part of infrared."""
+    a, b, c = _CURVE
+    return (-b - math.sqrt(b * b - 4.0 * a * (c - percent))) / (2.0 * a)

@@ -11,12 +11,15 @@ RATE_HZ = const(25)
 WINDOW = const(200)  # samples that estimate() looks at: 8 s
 SETTLE = const(30)  # samples after a gap until the band-pass has forgotten the step: 1.2 s
 
+_ROOM = const(232)  # and what else a FIFO can hold, so that the next window joins this one
 _LAG_MIN = const(7)  # 214 beats/min
 _LAG_MAX = const(40)  # 37 beats/min
 _HEIGHT_MAX = const(32000)
 _INTERVALS_MIN = const(3)
 _COVERED_MIN_MS = const(4500)  # what gaps leave may be the few beats of one breath, not the rate of eight seconds
 _SEGMENTS_MAX = const(4)
+# the accelerometer tells of the last second, up to two seconds late
+_SPOILED = const(50)
 
 # quality limits, in percent
 _RHYTHM_MIN = const(25)
@@ -27,34 +30,18 @@ _STEP_MAX = const(25)
 _SPREAD_MAX = const(35)
 
 
-class Pulse:
+# The band-pass, of one channel.
+class Band:
     def __init__(self):
-        self._window = array("h", bytes(2 * WINDOW))
-        self.reset()
+        self.origin = None
 
-    # forget everything
-    def reset(self):
-        self._count = 0  # samples in the window
-        self._starts = []  # where in the window a segment without gap begins
-        self.reason = "too short"
-        self.gap()
-
-    # samples were lost: what comes next does not join what was before
-    def gap(self):
-        self._settle = SETTLE
-        self._origin = None
-
-    # whether the window is full
-    def full(self):
-        return self._count == WINDOW
-
-    # one sample, 25 a second; higher while the vessels are fuller
-    def add(self, value):
-        if self._origin is None:
-            self._origin = value
+    # what passes of this sample, in its unit
+    def step(self, value):
+        if self.origin is None:
+            self.origin = value
             self._slow = self._slow2 = 0
             self._x1 = self._x2 = self._x3 = 0
-        x = (value - self._origin) << 4
+        x = (value - self.origin) << 4
         # low-pass: mean of four, its first zero at 6.25 Hz
         low = (x + self._x1 + self._x2 + self._x3) >> 2
         self._x3 = self._x2
@@ -65,14 +52,50 @@ class Pulse:
         self._slow += high
         high2 = high - (self._slow2 >> 3)
         self._slow2 += high2
+        return high2 >> 4
+
+
+class Pulse(Band):
+    def __init__(self):
+        self._window = array("h", bytes(2 * _ROOM))
+        self.reset()
+
+    # forget everything
+    def reset(self):
+        self._count = 0  # samples in the window
+        self._gone = 0  # samples that slid out of it
+        self._starts = []  # where in the window a segment without gap begins
+        self.beats = []
+        self.reason = "too short"
+        self.gap()
+
+    # samples were lost: what comes next does not join what was before
+    def gap(self):
+        self._settle = SETTLE
+        self.origin = None
+
+    # the wearer moves: what came last is worth nothing either
+    def spoil(self):
+        if not self._settle:
+            self._count = max(self._starts[-1], self._count - _SPOILED)
+        self.gap()
+
+    # whether the window is full
+    def full(self):
+        return self._count >= WINDOW
+
+    # one sample, 25 a second; higher while the vessels are fuller. What passed the filter, None: not settled.
+    def add(self, value):
+        value = self.step(value)
         if self._settle:
             self._settle -= 1
             if not self._settle:
                 self._begin()
-            return
-        if self._count < WINDOW:
-            self._window[self._count] = max(-_HEIGHT_MAX, min(_HEIGHT_MAX, high2 >> 4))
+            return None
+        if self._count < _ROOM:
+            self._window[self._count] = max(-_HEIGHT_MAX, min(_HEIGHT_MAX, value))
             self._count += 1
+        return value
 
     def _begin(self):
         # a segment that is too short for three beats is worth nothing: take its place
@@ -83,8 +106,25 @@ class Pulse:
             self._starts = []
         self._starts.append(self._count)
 
-    # beats a minute, or None with the reason in self.reason
+    # make room for so many more
+    def slide(self, samples):
+        window = self._window
+        samples = min(samples, self._count)
+        self._count -= samples
+        self._gone += samples
+        for i in range(self._count):
+            window[i] = window[i + samples]
+        starts = self._starts
+        self._starts = []
+        for start in starts:
+            if start <= samples:
+                self._starts = [0]
+            else:
+                self._starts.append(start - samples)
+
+    # Beats a minute, or None with the reason in self.reason; self.beats: when those of the last segment were, in ms.
     def estimate(self):
+        self.beats = []
         bpm, self.reason = self._estimate()
         return bpm
 
@@ -97,14 +137,17 @@ class Pulse:
             return None, "no rhythm"
         reach = period * RATE_HZ // 2000
         intervals = []
-        likeness = 0
+        likeness = last = 0
         for begin, end in self._segments():
             beats = self._beats(begin + reach, end - reach, reach)
-            for i in range(1, len(beats)):
-                one = beats[i - 1]
-                other = beats[i]
-                likeness += _likeness(small, one, other, reach)
-                intervals.append(self._at_ms(other) - self._at_ms(one))
+            found = []
+            for i in range(len(beats)):
+                at = _vertex_ms(self._window, beats[i])
+                if i:
+                    likeness += _likeness(small, beats[i - 1], beats[i], reach)
+                    intervals.append(at - last)
+                last = at
+                found.append(at + self._gone * 1000 // RATE_HZ)
         if len(intervals) < _INTERVALS_MIN:
             return None, "too few beats"
         if likeness < _LIKENESS_MIN * len(intervals):
@@ -122,20 +165,22 @@ class Pulse:
             last = interval
         if abs(total - period * len(intervals)) * 100 > _PERIODS_DIFFER_MAX * total:
             return None, "ambiguous"
+        self.beats = found
         return (60000 * len(intervals) + total // 2) // total, "good"
 
     # the window in 8 bits, so that sums of products stay small integers
     def _small(self):
         window = self._window
+        count = min(self._count, WINDOW)
         height = 1
-        for i in range(self._count):
+        for i in range(count):
             height = max(height, abs(window[i]))
-        return array("b", (window[i] * 127 // height for i in range(self._count)))
+        return array("b", (window[i] * 127 // height for i in range(count)))
 
     # the segments of the window as (begin, end)
     def _segments(self):
         ends = self._starts[1:] + [self._count]
-        return [(self._starts[i], ends[i]) for i in range(len(ends))]
+        return [(self._starts[i], min(ends[i], WINDOW)) for i in range(len(ends))]
 
     # the pulse's period in ms and how well the window repeats after it, in percent
     def _period(self, small):
@@ -176,10 +221,6 @@ class Pulse:
                 else:
                     beats.append(i)
         return beats
-
-    # when the beat at that place of the window was, in ms
-    def _at_ms(self, i):
-        return _vertex_ms(self._window, i)
 
 
 # how alike two beats are in shape and height, in percent
