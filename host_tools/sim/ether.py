@@ -138,6 +138,15 @@ class Ether:
             self._thread.join(5)
         self._thread = self.address = None
 
+    def set_path_loss(self, one: str, other: str, loss_db: float | None) -> None:
+        """From now on packets lose so much between these two; None: as between others."""
+        with self._lock:
+            self.medium.path_loss_db.pop((other, one), None)
+            if loss_db is None:
+                self.medium.path_loss_db.pop((one, other), None)
+            else:
+                self.medium.path_loss_db[one, other] = loss_db
+
     def statistics(self) -> dict[str, Any]:
         """Counts since the start, and each sender's airtime as a regulator would see it, virtual seconds.
 

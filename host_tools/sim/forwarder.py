@@ -96,6 +96,11 @@ class Forwarder:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def radio_name(self) -> str:
+        """What the ether calls it."""
+        return f"gateway-{self.eui}"
+
     def start(self) -> None:
         """Switch the gateway on: connect to the ether and begin to pull.
 
@@ -105,7 +110,7 @@ class Forwarder:
         """
         self._stopping.clear()
         self._pulled.clear()
-        self._radio = EtherClient(self._ether, f"gateway-{self.eui}", self._clock)
+        self._radio = EtherClient(self._ether, self.radio_name, self._clock)
         try:
             family = socket.getaddrinfo(*self.server, type=socket.SOCK_DGRAM)[0][0]
             self._socket = socket.socket(family, socket.SOCK_DGRAM)

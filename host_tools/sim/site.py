@@ -44,6 +44,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEVICE = ROOT / "device"
 LOCK = ROOT / "requirements.lock"
 APPS = ("host_tools.ingest", "host_tools.rollout")
+NO_WAY_DB = 250.0
 WIFI = ("ward", "sealed-by-the-band")
 
 
@@ -268,6 +269,11 @@ class Site:
         self._undo.enter_context(board)
         self.boards.append(board)
         return board
+
+    def cover(self, name: str, covered: bool) -> None:
+        """Take the board of this name out of all gateways' range, or bring it back."""
+        for forwarder in self.forwarders:
+            self.ether.set_path_loss(name, forwarder.radio_name, None if covered else NO_WAY_DB)
 
     def enrol(self, board: VirtualBoard, tickets: TicketFile, journal: Path | None = None) -> bench.Enrolled:
         """Give the board its identity through the real mpremote, and boot it; by default in the site's journal."""

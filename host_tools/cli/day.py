@@ -1,0 +1,77 @@
+"""`sealband sim day`: a day of two wearers on virtual boards, and what arrived of it; see `host_tools.sim.day`."""
+
+import signal
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import rich_click as click
+
+from host_tools.cli import CommandFailed
+from host_tools.cli.output import json_option, print_json, print_table, progress_bar, remark
+from host_tools.sim.day import SPEED, Day
+from host_tools.sim.day_plan import HOURS, SHORT_HOURS, plan
+from host_tools.sim.day_truth import compare, summary
+
+SPEED_MAX = 200
+
+
+@click.command("day")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="A new folder for plots and everything.")
+@click.option(
+    "--hours", type=click.FloatRange(SHORT_HOURS, HOURS), default=HOURS, show_default=True, help="Length of the day."
+)
+@click.option(
+    "--speed", type=click.FloatRange(1, SPEED_MAX), default=SPEED, show_default=True, help="Virtual time ÷ real time."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Other wearers with another number.")
+@click.option("--app", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Your app.py for the boards.")
+@json_option
+def group(out: Path | None, hours: float, speed: float, seed: int, app: Path | None, as_json: bool) -> None:
+    """Two wearers' day: walks, a fall, an SOS, the band taken off, no coverage, consent withdrawn; held against truth.
+
+    A whole day takes about 20 minutes. Exit 1 when a limit is missed.
+    """
+    if out and out.exists() and any(out.iterdir()):
+        raise CommandFailed(f"{out} is not empty", "name a new folder")
+    signal.signal(signal.SIGTERM, _interrupt)
+    with ExitStack() as stack:
+        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealband-day-")))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        progress = stack.enter_context(progress_bar("minutes of the day"))
+        seen = Day(folder, plan(hours), speed=speed, seed=seed, app=app, tell=progress).run()
+    rows = compare(seen)
+    told = summary(seen)
+    if as_json:
+        print_json({**told, "rows": [row.to_json() for row in rows]})
+    else:
+        print_table(
+            ("", "what", "wearer", "value", "limit", "remark"),
+            [
+                (
+                    "ok" if row.good else "MISSED",
+                    row.what,
+                    row.wearer,
+                    "none" if row.value is None else f"{row.value:g} {row.unit}",
+                    f"{'at least' if row.at_least else 'at most'} {row.limit:g} {row.unit}",
+                    row.note,
+                )
+                for row in rows
+            ],
+            title=f"A day of {hours:g} h at {told['speed']:g} times real time, {told['real_s']:.0f} s",
+        )
+    if out:
+        remark(f"{out} has registry.db, keys, boards and pictures")
+    missed = [row for row in rows if not row.good]
+    if missed:
+        raise CommandFailed(
+            f"{len(missed)} of {len(rows)} limits are missed, the first: {missed[0].what}",
+            "on a busy computer a lower --speed helps; the boards' consoles are in the folder of --out",
+        )
+    sys.stdout.flush()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
