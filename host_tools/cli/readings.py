@@ -2,38 +2,23 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from host_tools.cli import readings_define
+from host_tools.cli import readings_define, readings_plot
 from host_tools.cli.connection import database_option, key_file_option
-from host_tools.cli.ingest import enter_store
 from host_tools.cli.output import json_option, print_json_line, print_table, remark, write_private
-from provisioning import eui
+from host_tools.cli.readings_source import filter_options, mention_damage, open_readings, wanted_of
 
 if TYPE_CHECKING:
     from host_tools.ingest.readings import Filter, Reading, Readings
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 FORMATS = ("table", "json", "csv", "senml")
 COLUMNS = ("device", "time", "record", "value")
 FOLLOW_S = 0.5
-
-
-def filter_options(command: _Command) -> _Command:
-    """Adds what narrows down the readings."""
-    for option in (
-        click.option("--device", "devices", multiple=True, metavar="EUI", help="Only this device; may be repeated."),
-        click.option("--record", "records", multiple=True, help="Only this record, such as heart_rate; repeatable."),
-        click.option("--since", metavar="TIME", help="From this time on: 2026-03-01T12:00 (UTC), or 2h ago as 2h."),
-        click.option("--until", metavar="TIME", help="Before this time."),
-        click.option("--all", "faulty", is_flag=True, help="Also readings whose time lies in the future."),
-    ):
-        command = option(command)
-    return command
 
 
 @click.group()
@@ -116,45 +101,6 @@ def export(
     mention_damage(source)
 
 
-def open_readings(database: str, key_file: Path, command: str, devices: tuple[str, ...]) -> "Readings":
-    """Let in whoever may see readings, note in the trail what for, and give what reads them."""
-    entered = enter_store(database, key_file, "reading.export" if command == "export" else "reading.view")
-    from host_tools.ingest.readings import Readings
-    from host_tools.ingest.store import Payloads
-    from provisioning.registry import audit
-
-    # who looked at wearers' data is part of the trail
-    audit.append(
-        entered.vault,
-        "sensitive_read",
-        actor=entered.actor,
-        command=f"readings {command}",
-        devices=list(devices)[:64],
-    )
-    return Readings(Payloads(entered.vault))
-
-
-def wanted_of(
-    source: "Readings",
-    devices: tuple[str, ...],
-    records: tuple[str, ...],
-    since: str | None,
-    until: str | None,
-    faulty: bool,
-) -> "Filter":
-    """What the options ask for."""
-    from host_tools.ingest import readings
-
-    now = time.time()
-    return readings.Filter(
-        devices=frozenset(eui.parse(device) for device in devices),
-        names=frozenset(readings.record_filter(record, source.vocabulary) for record in records),
-        since=readings.moment(since, now) if since else None,
-        until=readings.moment(until, now) if until else None,
-        faulty=faulty,
-    )
-
-
 def _pieces(found: Iterable["Reading"], format_: str) -> Iterator[str]:
     from host_tools.ingest import export
 
@@ -191,11 +137,5 @@ def _follow(source: "Readings", wanted: "Filter", found: list["Reading"], seen: 
         return
 
 
-def mention_damage(source: "Readings") -> None:
-    """Say what was left out."""
-    if source.damaged:
-        remark(f"{source.damaged} frames do not open and are left out: the database was changed by somebody else.")
-
-
-for _command in (readings_define.define,):
+for _command in (readings_define.define, readings_plot.plot):
     group.add_command(_command)

@@ -157,10 +157,16 @@ class Commands:
 
     def open(self, row: Command) -> bytes | None:
         """The plaintext; None if it does not open, and then the command has failed."""
+        plaintext = self.read(row)
+        if plaintext is None:
+            _end([row.pk], Command.State.FAILED, self._now_ms())
+        return plaintext
+
+    def read(self, row: Command) -> bytes | None:
+        """The plaintext; None if it does not open. Changes nothing."""
         try:
             return self._vault.unwrap(row.plaintext_wrapped, _label(bytes(row.device.eui), row.kind, row.created_at_ms))
         except VaultError:
-            _end([row.pk], Command.State.FAILED, self._now_ms())
             return None
 
     def sent(self, row: Command, epoch: int, ctr: int) -> None:

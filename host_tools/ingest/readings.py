@@ -6,15 +6,16 @@ found without opening anything, and frames that overlap are merged into one orde
 
 import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Max, Min, Q, QuerySet
 
 from host_tools.ingest import meanings
+from host_tools.ingest.carried_out import CarriedOut, carried_out
 from host_tools.ingest.decode import Event, Message, MessageError, Status, Telemetry, UpdateReport, decode
 from host_tools.ingest.models import Frame
 from host_tools.ingest.store import Payloads
@@ -203,16 +204,34 @@ class Readings:
             found += self._expand(row, wanted)
         return sorted(found, key=lambda reading: reading.unix_s), frame
 
-    def opened(self, wanted: Filter) -> Iterator[Opened]:
+    def opened(self, wanted: Filter, types: Collection[int]) -> Iterator[Opened]:
         """The frames of what is wanted, each device's by the time of what they hold, one device after the other.
 
         What a frame holds beside the wanted is not taken out; nothing is held in memory.
+
+        Args:
+            types: of messages.
         """
-        rows = _frames(wanted).order_by("device", "t_first", "pk").values_list(*_COLUMNS)
+        rows = _frames(wanted, types).order_by("device", "t_first", "pk").values_list(*_COLUMNS)
         for row in rows.iterator(chunk_size=500):
             found = self._open(row)
             if found is not None:
                 yield found
+
+    def count(self, wanted: Filter, types: Collection[int]) -> int:
+        """How many frames `opened` goes through."""
+        return _frames(wanted, types).count()
+
+    def carried_out(self) -> list[CarriedOut]:
+        """What devices were told and did, by time."""
+        return carried_out(self._payloads.vault)
+
+    def extent(self, wanted: Filter, types: Collection[int]) -> tuple[float, float] | None:
+        """When the first and the last of what is wanted was sampled, Unix seconds, by frames; None: there is none."""
+        found = _frames(wanted, types).aggregate(first=Min("t_first"), last=Max("t_last"))
+        if found["first"] is None:
+            return None
+        return found["first"] + EPOCH_2025, found["last"] + EPOCH_2025
 
     def _open(self, row: tuple[Any, ...]) -> Opened | None:
         _, eui, former, epoch, ctr, wrapped, t_first, _, link, gateway, received_at_ms, _ = row
@@ -251,8 +270,9 @@ def newest_frame() -> int:
     return Frame.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
 
 
-def _frames(wanted: Filter) -> QuerySet[Frame]:
-    frames = Frame.objects.filter(message_type__in=sorted(wanted.types), t_first__isnull=False)
+def _frames(wanted: Filter, types: Collection[int] | None = None) -> QuerySet[Frame]:
+    types = wanted.types if types is None else types
+    frames = Frame.objects.filter(message_type__in=sorted(types), t_first__isnull=False)
     if not wanted.faulty:
         frames = frames.filter(fault="")
     if wanted.devices:

@@ -83,10 +83,14 @@ class Row:
 
 
 class Payloads:
-    """Seals plaintexts for the table and opens them again, each device's under a key of its own."""
+    """Seals plaintexts for the table and opens them again, each device's under a key of its own.
+
+    Attributes:
+        vault: the registry's.
+    """
 
     def __init__(self, vault: Vault) -> None:
-        self._vault = vault
+        self.vault = vault
         self._vaults: dict[bytes, Vault] = {}
 
     def wrap(self, plaintext: bytes, eui: bytes, epoch: int, ctr: int) -> bytes:
@@ -102,7 +106,7 @@ class Payloads:
         if vault is None:
             if len(self._vaults) >= VAULTS_MAX:
                 self._vaults.clear()
-            vault = self._vaults[eui] = self._vault.derived(b"frames" + eui)
+            vault = self._vaults[eui] = self.vault.derived(b"frames" + eui)
         return vault
 
 
