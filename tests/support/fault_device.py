@@ -36,25 +36,26 @@ def time():
     return us // 1000000
 
 
-# whatever is imported from here on measures and sleeps in this time
-sys.modules["time"] = sys.modules[__name__]
+# whatever is imported from here on measures and sleeps in this time, and finds its UART here
+sys.modules["time"] = sys.modules["machine"] = sys.modules[__name__]
 
-from sealband import once  # noqa: E402
-from sealband.batch import Batch  # noqa: E402
-from sealband.sampler import Every, Sampler  # noqa: E402
-from sealband.sensors import part  # noqa: E402
+import sealband  # noqa: E402
 
 _loaded = {}
+_once = sealband.once
 
 
 # Compiling a driver for each measurement would take longer than measuring.
-def _once(name):
+def once(name):
     if name not in _loaded:
-        _loaded[name] = once(name)
+        _loaded[name] = _once(name)
     return _loaded[name]
 
 
-part.once = _once
+sealband.once = once
+
+from sealband.batch import Batch  # noqa: E402
+from sealband.sampler import Every, Sampler  # noqa: E402
 
 _ERRORS = (OSError, ValueError, RuntimeError, MemoryError, TypeError, AttributeError, IndexError)
 
@@ -81,6 +82,19 @@ class I2C:
         _ask("write", address, bytes((register,)) + bytes(data))
 
 
+class UART:
+    def __init__(self, number, baudrate, tx, rx, rxbuf):
+        _ask("uart", "open", baudrate, rxbuf)
+
+    def readinto(self, buffer):
+        data = _ask("uart", "read", len(buffer))
+        buffer[: len(data)] = data
+        return len(data) or None
+
+    def deinit(self):
+        _ask("uart", "close")
+
+
 class ADC:
     def read_uv(self):
         return _ask("adc")
@@ -91,6 +105,7 @@ class Board:
     BATTERY = {"divider": 2.0, "low_mv": 3500, "empty_mv": 3300, "full_mv": 4200}
     PMU = None
     INTERRUPTS = {}
+    GNSS = None
 
     def __init__(self, **parts):
         self.PARTS = parts
@@ -101,6 +116,9 @@ class Board:
 
     def battery_adc(self):
         return self._adc
+
+    def gnss_power(self, on):
+        _ask("pin", 1 if on else 0)
 
 
 class Trials:
@@ -127,8 +145,12 @@ class Trials:
             self._t += self._period_s
             escaped = ""
             try:
-                waiting = [(us, i, task) for i, task in enumerate(self.sampler.due(self._t))]
-                while waiting:
+                waiting = []
+                while True:
+                    # a sensor that measures alone lets the other begin when it has done
+                    waiting += [(us, len(waiting) + i, task) for i, task in enumerate(self.sampler.due(self._t))]
+                    if not waiting:
+                        break
                     waiting.sort(key=lambda one: one[:2])
                     due, i, task = waiting.pop(0)
                     us = max(us, due)
