@@ -21,7 +21,7 @@ from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.ether import Ether
 from host_tools.sim.forwarder import Forwarder
-from host_tools.sim.outfit import outfit
+from host_tools.sim.outfit import Outfit, outfit
 from host_tools.sim.pipeline import Pipeline
 from host_tools.sim.site_broker import BRIDGE, DAYS, INGEST, SiteBroker
 from host_tools.sim.wearer import Wearer
@@ -252,9 +252,21 @@ class Site:
         self._secured.renew()
         return TicketFile.from_bytes(path.read_bytes())
 
-    def board(self, name: str, mac: bytes, wearer: Wearer, **settings: Any) -> VirtualBoard:
-        """A new virtual board on this wearer, with release 1 installed, running and not enrolled."""
-        fitted = outfit(self._board, wearer, self.clock)
+    def board(
+        self,
+        name: str,
+        mac: bytes,
+        wearer: Wearer,
+        *,
+        fit: Callable[[Outfit], Outfit] = lambda fitted: fitted,
+        **settings: Any,
+    ) -> VirtualBoard:
+        """A new virtual board on this wearer, with release 1 installed, running and not enrolled.
+
+        Args:
+            fit: may put something else in the place of the parts that the board is to have.
+        """
+        fitted = fit(outfit(self._board, wearer, self.clock))
         board = VirtualBoard(
             self.directory / name,
             name=name,
