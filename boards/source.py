@@ -4,7 +4,7 @@ from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from boards import Board
+    from boards import Board, Gnss
 
 _I2C = """
 
@@ -80,6 +80,34 @@ def modem_power(on):
     return False
 """
 
+_GNSS_PIN = """
+
+def gnss_power(on):
+    # the receiver's supply is behind a pin
+    import machine
+
+    machine.Pin(GNSS["enable"], machine.Pin.OUT, value=1 if on else 0)
+"""
+
+_GNSS_RAIL = """
+
+def gnss_power(on):
+    # the receiver's supply, 3.3 V, is one of the PMU's
+    _pmu().rail(GNSS["rail"], 3300, on)
+"""
+
+_GNSS_RESET = """\
+    # and it runs while its reset is high
+    machine.Pin(GNSS["reset"], machine.Pin.OUT, value=1 if on else 0)
+"""
+
+_NO_GNSS_POWER = """
+
+def gnss_power(on):
+    # it is always on
+    pass
+"""
+
 _PMU_BATTERY = """
 
 def battery_adc():
@@ -116,7 +144,7 @@ def battery_adc():
 def board_module(board: "Board") -> str:
     """The source of `board.py` for this board: constants (BUTTON is its pin and the level of a pressed one; POWER
     microamperes in the order of `sealwire.charge`), `power()`, `i2c()` and `battery_adc()`; with a modem
-    `modem_power()` too.
+    `modem_power()` too, with a receiver for positions `gnss_power()`.
     """
     values: list[tuple[str, Any]] = [
         ("NAME", board.name),
@@ -142,8 +170,16 @@ def board_module(board: "Board") -> str:
     functions.append(_POWER if board.pmu and board.pmu.radio_rail else _NO_POWER)
     if board.modem:
         functions.append(_MODEM_RAILS if board.modem.rails else _NO_MODEM_RAILS)
+    if board.gnss:
+        functions.append(_gnss_power(board.gnss))
     functions.append(_battery(board))
     return head + body + "".join(functions)
+
+
+def _gnss_power(gnss: "Gnss") -> str:
+    if gnss.enable is None:
+        return _GNSS_RAIL if gnss.rail else _NO_GNSS_POWER
+    return _GNSS_PIN if gnss.reset is None else _GNSS_PIN + _GNSS_RESET
 
 
 def _battery(board: "Board") -> str:

@@ -26,6 +26,7 @@ from host_tools.sim.parts import Part
 from host_tools.sim.processor import COMMAND_S, Processor, State
 from host_tools.sim.radio import Radio
 from host_tools.sim.storage import Storage
+from host_tools.sim.uart import Talker
 from host_tools.sim.wifi import AccessPoint
 
 __all__ = ["HEAP", "BoardError", "VirtualBoard"]
@@ -64,6 +65,7 @@ class VirtualBoard:
         modem: the pty of what UART 1 is connected to, a `SimModem`'s `port` for one; None: nothing. Over PPP the
             board's sockets reach what is behind that modem, and not what the host reaches.
         modem_key: the pin that presses the modem's power key; default: that of the board definition VIRTUAL.
+        serial: what talks on a UART other than the modem's, by its number.
         on_line: called with each line of the console, from the board's thread.
 
     Attributes:
@@ -89,6 +91,7 @@ class VirtualBoard:
         wifi: Mapping[str, str] | None = None,
         modem: str | None = None,
         modem_key: int | None = None,
+        serial: Mapping[int, Talker] | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> None:
         if len(mac) != 6:
@@ -114,6 +117,7 @@ class VirtualBoard:
             "parts": parts,
             "adc": adc or {},
             "inputs": inputs or {},
+            "serial": serial or {},
             **lines,
         }
         self._radio = Radio(ether, name, self._clock)

@@ -11,18 +11,25 @@ from typing import Any
 
 from boards import Board
 from host_tools.sim.clock import SimClock
+from host_tools.sim.gnss import Receiver
 from host_tools.sim.parts import Part
 from host_tools.sim.parts.battery import BatteryAdc
 from host_tools.sim.parts.bma423 import Bma423
+from host_tools.sim.parts.bme280 import Bme280
 from host_tools.sim.parts.lsm6dsox import Lsm6dsox
 from host_tools.sim.parts.max30102 import Max30102
+from host_tools.sim.parts.max30205 import Max30205
 from host_tools.sim.parts.tmp117 import Tmp117
+from host_tools.sim.uart import Talker
 from host_tools.sim.wearer import Wearer
 
 PARTS: dict[str, Callable[[Wearer, Callable[[], float]], Part]] = {
     "BMA423": Bma423,
+    "BME280": Bme280,
+    "BMP280": partial(Bme280, chip_id=0x58),
     "LSM6DSOX": Lsm6dsox,
     "MAX30102": Max30102,
+    "MAX30205": Max30205,
     "TMP117": Tmp117,
 }
 
@@ -33,11 +40,14 @@ class PartUnknown(Exception):
 
 @dataclass(frozen=True)
 class Outfit:
-    """Arguments for `VirtualBoard`: parts on the I2C bus, what returns microvolts by ADC pin, and levels by pin."""
+    """Arguments for `VirtualBoard`: parts on the I2C bus, what returns microvolts by ADC pin, levels by pin, and what
+    talks by UART.
+    """
 
     parts: tuple[Part, ...]
     adc: dict[int, Callable[[], int]]
     inputs: dict[int, Callable[[float], int]] = field(default_factory=dict)
+    serial: dict[int, Talker] = field(default_factory=dict)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -67,7 +77,10 @@ def outfit(board: Board, wearer: Wearer, clock: SimClock) -> Outfit:
     adc: dict[int, Callable[[], int]] = {}
     if board.battery is not None and board.battery.adc is not None:
         adc[board.battery.adc] = BatteryAdc(wearer, clock.now, board.battery.divider)
-    return Outfit(tuple(parts), adc, inputs)
+    serial: dict[int, Talker] = {}
+    if board.gnss is not None:
+        serial[board.gnss.uart] = Receiver(wearer, baudrate=board.gnss.baudrate, enable=board.gnss.enable)
+    return Outfit(tuple(parts), adc, inputs, serial)
 
 
 def _button(wearer: Wearer, active_low: bool, time_s: float) -> int:

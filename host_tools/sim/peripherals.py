@@ -37,7 +37,7 @@ from host_tools.sim.nvs import Nvs
 from host_tools.sim.parts import Nack, Part
 from host_tools.sim.radio import Radio
 from host_tools.sim.requests import NoAnswer, NvsRequests, PartitionRequests, RadioRequests, WifiRequests
-from host_tools.sim.uart import PowerKey, Uart
+from host_tools.sim.uart import Line, PowerKey, Talker, TalkerUart, Uart
 from host_tools.sim.uart_requests import PppRequests, UartRequests
 from host_tools.sim.wake import Wake, WakeError
 from host_tools.sim.wifi import AccessPoint, Station, WifiError
@@ -90,6 +90,7 @@ class Peripherals:
         modem_key: the pin that presses its power key, or None.
         parts: on the I2C buses (every bus has them all).
         adc: pin → what returns microvolts at that pin.
+        serial: UART → what talks there; others but the modem's have open pins.
         inputs: pin → its level at a Unix time, where something outside drives it; others are what was set.
         on_event: told what concerns the process, from the answering thread; returns when that was dealt with.
     """
@@ -110,6 +111,7 @@ class Peripherals:
         parts: Sequence[Part],
         adc: Mapping[int, Callable[[], int]],
         inputs: Mapping[int, Callable[[float], int]],
+        serial: Mapping[int, Talker],
         on_event: Callable[[Event], Future[None]],
     ) -> None:
         self.radio = radio
@@ -126,7 +128,11 @@ class Peripherals:
         self._stack = ChipIp(self._uart, clock)
         self._key = PowerKey(modem, modem_key)
         self._modem = RadioRequests(radio)
-        self._serial = UartRequests(self._uart)
+        self._talkers = serial
+        self._uarts: dict[int, Line] = {2: Uart(None, clock.now)}
+        self._uarts.update({number: TalkerUart(talker, clock.now) for number, talker in serial.items()})
+        self._uarts[1] = self._uart
+        self._serial = UartRequests(self._uarts)
         self._ppp = PppRequests(self._stack)
         self._keys = NvsRequests(nvs, self._spend_nvs)
         self._wifi = WifiRequests(self.station)
@@ -166,8 +172,11 @@ class Peripherals:
     def release_lines(self) -> None:
         """The program has ended: nobody drives what goes out of the chip any more."""
         self._stack.close()
-        self._uart.close()
+        for uart in self._uarts.values():
+            uart.close()
         self._key.set(0)
+        for pin in [pin for pin, level in self.pins.items() if level]:
+            self._drive(pin, 0)
 
     def serve(self, connection: socket.socket) -> None:
         """Answer one process until it ends."""
@@ -314,7 +323,12 @@ class Peripherals:
         self.pins[body[0]] = body[1]
         if body[0] == self._key.pin:
             self._key.set(body[1])
+        self._drive(body[0], body[1])
         return b""
+
+    def _drive(self, pin: int, level: int) -> None:
+        for talker in self._talkers.values():
+            talker.pin(pin, level, self._clock.now())
 
     def _wake_ext0(self, body: bytes) -> bytes:
         self.wake.ext0(body[0] if body else None, body[1] if body else 0)

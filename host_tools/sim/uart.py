@@ -1,4 +1,5 @@
-"""The virtual chip's UART towards its modem: the pty of `host_tools.sim.modem` or of a real modem, as ESP-IDF's driver.
+"""The virtual chip's UARTs, as ESP-IDF's driver: the one towards a modem, which is the pty of `host_tools.sim.modem` or
+of a real modem, and those towards something simulated that talks by itself.
 
 What arrives waits in a receive buffer of the size that the program has chosen, behind which there is the hardware's
 FIFO; what comes when both are full is lost. Bytes arrive at the line's rate in virtual time, and everything is worked
@@ -14,6 +15,7 @@ import termios
 import time
 import tty
 from collections.abc import Callable
+from typing import Protocol
 
 from host_tools.sim.modem_line import power_key_address
 
@@ -23,6 +25,125 @@ READ_MAX = 4096
 SLACK_REAL_S = 0.25
 WRITE_S = 1.0
 EPERM, ENODEV = 1, 19
+# what bytes look like at another rate than that they were sent with
+_OTHER_RATE = bytes((byte * 167 + 131) & 0xFF for byte in range(256))
+
+
+class Line(Protocol):
+    """What a program does with a UART."""
+
+    def open(self, baud: int, rxbuf: int) -> None:
+        """Set it up."""
+
+    def close(self) -> None:
+        """Switch it off."""
+
+    def any(self) -> int:
+        """How many bytes wait."""
+
+    def read(self, n: int) -> bytes:
+        """At most so many of them."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+
+
+class Talker(Protocol):
+    """Something on a UART that talks by itself."""
+
+    baudrate: int
+
+    def say(self, now: float) -> bytes:
+        """What it has said since it was asked last, up to this Unix time."""
+
+    def pin(self, number: int, level: int, now: float) -> None:
+        """An output of the chip has this level; with level 0 also when nobody drives it any more."""
+
+
+def check_settings(baud: int, rxbuf: int) -> None:
+    """Whether ESP-IDF takes them.
+
+    Raises:
+        ValueError: no such rate.
+        OSError: no such buffer.
+    """
+    if not 300 <= baud <= 5_000_000:
+        raise ValueError("invalid baudrate")
+    if rxbuf < RX_MIN:
+        raise OSError(EPERM, "uart_driver_install")
+
+
+class TalkerUart:
+    """A UART towards something that talks; what is written to it goes nowhere.
+
+    Args:
+        talker: what is at the other end.
+        now: virtual time in seconds.
+
+    Attributes:
+        lost: how many bytes came when there was no room.
+    """
+
+    def __init__(self, talker: Talker, now: Callable[[], float]) -> None:
+        self._talker = talker
+        self._now = now
+        self._baud = 0  # 0: it is off
+        self._capacity = 0
+        self._coming = bytearray()
+        self._waiting = bytearray()
+        self._looked_at = 0.0
+        self._looked_real = 0.0
+        self.lost = 0
+
+    def open(self, baud: int, rxbuf: int) -> None:
+        """Set it up; what was said before is not heard.
+
+        Raises:
+            ValueError: no such rate.
+            OSError: no such buffer.
+        """
+        check_settings(baud, rxbuf)
+        self._talker.say(self._now())
+        self._baud, self._capacity = baud, rxbuf + FIFO
+        self._coming.clear()
+        self._waiting.clear()
+        self._looked_at, self._looked_real = self._now(), time.monotonic()
+
+    def close(self) -> None:
+        """Switch it off."""
+        self._baud = 0
+
+    def any(self) -> int:
+        """How many bytes wait."""
+        self._arrive()
+        return len(self._waiting)
+
+    def read(self, n: int) -> bytes:
+        """At most so many of the bytes that wait."""
+        self._arrive()
+        data = bytes(self._waiting[: min(n, READ_MAX)])
+        del self._waiting[: len(data)]
+        return data
+
+    def write(self, data: bytes) -> None:
+        """Send bytes, to which nobody listens."""
+
+    def _arrive(self) -> None:
+        if not self._baud:
+            return
+        now, real = self._now(), time.monotonic()
+        said = self._talker.say(now)
+        if self._baud != self._talker.baudrate:
+            said = said.translate(_OTHER_RATE)
+        self._coming += said
+        count = int((now - self._looked_at) * self._baud / 10) + 1
+        late = real - self._looked_real > SLACK_REAL_S
+        self._looked_at, self._looked_real = now, real
+        arrived = self._coming[:count]
+        del self._coming[:count]
+        room = len(arrived) if late else max(0, self._capacity - len(self._waiting))
+        self._waiting += arrived[:room]
+        self.lost += len(arrived[room:])
 
 
 class Uart:
@@ -55,10 +176,7 @@ class Uart:
             ValueError: no such rate or buffer.
             OSError: there is no modem any more.
         """
-        if not 300 <= baud <= 5_000_000:
-            raise ValueError("invalid baudrate")
-        if rxbuf < RX_MIN:
-            raise OSError(EPERM, "uart_driver_install")
+        check_settings(baud, rxbuf)
         self._baud, self._capacity = baud, rxbuf + FIFO
         if self._path is None:
             return

@@ -2,7 +2,7 @@
 
 A letter says what is wanted; numbers are big-endian. Checks what it is given: the other side may be any code.
 
-    UART  i  set up: baud, receive buffer    x  off    a  how much waits    r  read    w  write
+    UART  i  set up: baud, receive buffer    x  off    a  how much waits    r  read    w  write; then which one
     PPP   c  connect: security, user, key    d  disconnect    x  drop    ?  state, error, address, peer, name server
           t  TCP connection: number, loopback port      u  UDP: loopback port     q  how the connection stands
           h  look up a name: nothing yet, its address, or ENOENT
@@ -11,9 +11,10 @@ A letter says what is wanted; numbers are big-endian. Checks what it is given: t
 import errno
 import ipaddress
 import struct
+from collections.abc import Mapping
 
 from host_tools.sim.chip_ip import ChipIp
-from host_tools.sim.uart import Uart
+from host_tools.sim.uart import Line
 
 SEC_NONE, SEC_PAP = 0, 1
 
@@ -21,8 +22,8 @@ SEC_NONE, SEC_PAP = 0, 1
 class UartRequests:
     """Answers those of `machine.UART`."""
 
-    def __init__(self, uart: Uart) -> None:
-        self._uart = uart
+    def __init__(self, uarts: Mapping[int, Line]) -> None:
+        self._uarts = uarts
 
     def answer(self, body: bytes) -> bytes:
         """The result of one request.
@@ -31,8 +32,10 @@ class UartRequests:
             OSError: the line cannot be used.
             ValueError, struct.error: it is no request.
         """
-        letter, data = body[:1], body[1:]
-        uart = self._uart
+        letter, data = body[:1], body[2:]
+        uart = self._uarts.get(body[1]) if len(body) > 1 else None
+        if uart is None:
+            raise ValueError("no such UART")
         if letter == b"i":
             uart.open(*struct.unpack(">II", data))
         elif letter == b"x":

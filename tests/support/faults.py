@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from host_tools.sim.gnss import GnssFault, Receiver, sentence
 from host_tools.sim.parts import Fault, Nack, Part, RegisterPart
+from host_tools.sim.uart import TalkerUart
 from tests.support.bus import HERE
 from tests.support.micropython import Micropython
 
@@ -37,6 +39,8 @@ KINDS = (
     "reset",
     "off by one",
 )
+# what may be wrong between a receiver and its UART, beside its own faults
+LINE_KINDS = (*GnssFault, "bytes flip", "bytes are lost", "chunk is lost", "error", "sentences lie")
 # what the records may say, in their own scale; nothing else is told, whatever the bus does
 SANE: Mapping[int, tuple[int, int]] = {
     1: (25, 250),  # beats a minute
@@ -60,7 +64,7 @@ SANE: Mapping[int, tuple[int, int]] = {
 class Outcome:
     """What became of one measurement: what was wrong (None: nothing), what was told, how many errors were counted."""
 
-    kind: Fault | str | None
+    kind: Fault | GnssFault | str | None
     detail: str
     told: list[tuple[int, int]]
     errors: int
@@ -72,7 +76,7 @@ class Outcome:
 class _Wrong:
     """One fault: from transaction `first` on, for so many, and what is drawn for it."""
 
-    kind: Fault | str
+    kind: Fault | GnssFault | str
     first: int
     count: int
     bit: int
@@ -96,6 +100,8 @@ class FaultyBus(Micropython):
         self.parts: dict[int, Part] = {}
         self.adc: Callable[[], int] = lambda: 2_000_000
         self.make: Callable[[], Part] | None = None
+        self.receiver: Receiver | None = None
+        self._uart: TalkerUart | None = None
         self._random = random.Random(seed)
         self._wrong: _Wrong | None = None
         self._transactions = 0
@@ -136,8 +142,15 @@ class FaultyBus(Micropython):
         if what == "end":
             self._end(*arguments)
             return 0
-        if what == "adc":
-            return self._convert()
+        match what:
+            case "adc":
+                return self._convert()
+            case "pin":
+                if self.receiver:
+                    self.receiver.pin(1, arguments[0], self.clock())
+                return 0
+            case "uart":
+                return self._serial(*arguments)
         address = arguments[0]
         part = self.parts.get(address)
         if part is None:
@@ -157,6 +170,8 @@ class FaultyBus(Micropython):
         part = self.parts.get(self.spoilt)
         if isinstance(part, RegisterPart):
             part.fault = None
+        if self.receiver:
+            self.receiver.fault = None
         self._wrong = None
         self._transactions = 0
         if number % self._well_every == 0:
@@ -164,7 +179,7 @@ class FaultyBus(Micropython):
         source = self._random
         lasts = source.random() < 0.5
         self._wrong = _Wrong(
-            kind=source.choice(KINDS),
+            kind=source.choice(LINE_KINDS if self.receiver else KINDS),
             first=0 if source.random() < 0.15 else source.randrange(self._usual + 1),
             count=1_000_000 if lasts else 1,
             bit=source.randrange(64),
@@ -249,6 +264,52 @@ class FaultyBus(Micropython):
             case Fault.HIGH:
                 return 3_300_000
         return 0
+
+    def _serial(self, verb: str, *arguments: int) -> Any:
+        assert self.receiver
+        if verb == "open":
+            self._uart = TalkerUart(self.receiver, self.clock)
+            self._uart.open(*arguments)
+            return 0
+        assert self._uart
+        if verb == "close":
+            self._uart.close()
+            return 0
+        data = self._uart.read(*arguments)
+        if data:
+            self._transactions += 1
+        wrong = self._wrong if self._due() else None
+        if wrong is None:
+            return data
+        source = self._random
+        match wrong.kind:
+            case GnssFault():
+                self.receiver.fault = wrong.kind
+            case "error":
+                return wrong.error
+            case "bytes flip":
+                return bytes(byte ^ (source.random() < 0.05) << wrong.bit % 8 for byte in data)
+            case "bytes are lost":
+                return bytes(byte for byte in data if source.random() > 0.05)
+            case "chunk is lost":
+                return b""
+            case "sentences lie" if data:
+                return self._lie(arguments[0])
+        return data
+
+    def _lie(self, most: int) -> bytes:
+        """A sentence with its checksum right and something else wrong, as far as the program's buffer takes it."""
+        assert self.receiver
+        source = self._random
+        whole = self.receiver._second(int(self.clock()) + source.randrange(2)).decode("ascii", "replace").splitlines()
+        fields = source.choice(whole)[1:-3].split(",")
+        for _ in range(source.randrange(1, 4)):
+            place = source.randrange(len(fields))
+            odd = ("", "-", "9" * 9, "99999.99999", "-0.0", ".", "N", "1e9", "+5", "0", "\x7f")
+            fields[place] = source.choice((*odd, source.choice(fields)))
+        if source.random() < 0.2:
+            fields = fields[: source.randrange(len(fields))]
+        return sentence(",".join(fields))[:most]
 
 
 def _flip(data: bytes, bit: int) -> bytes:

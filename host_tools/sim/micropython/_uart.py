@@ -1,5 +1,5 @@
-# `machine.UART` as the ESP32 has it. The buffer and the line are host_tools/sim/uart.py; UART 1 has the modem, others
-# have open pins. `timeout` is for all of what one call reads, as in ESP-IDF's uart_read_bytes; timeouts are virtual.
+# `machine.UART` as the ESP32 has it. Buffers and lines, and what is on them, are host_tools/sim/uart.py's. `timeout` is
+# for all of what one call reads, as in ESP-IDF's uart_read_bytes; timeouts are virtual.
 import io
 import struct
 import time
@@ -22,7 +22,7 @@ class UART(io.IOBase):
     def __init__(self, id, *arguments, **settings):
         if not 0 < id < 3:
             raise ValueError("UART(%d) does not exist" % id)
-        self._on = id == 1
+        self._id = bytes((id,))
         self._rxbuf = 256
         self._baud = 115200
         self.init(*arguments, **settings)
@@ -49,15 +49,16 @@ class UART(io.IOBase):
         if rxbuf >= 0:
             self._rxbuf = rxbuf
         self._timeout = timeout
-        if self._on:
-            _call(b"Ui", struct.pack(">II", self._baud, self._rxbuf))
+        self._ask(b"Ui", struct.pack(">II", self._baud, self._rxbuf))
+
+    def _ask(self, what, data=b"", size=64):
+        return _call(what + self._id, data, size)
 
     def deinit(self):
-        if self._on:
-            _call(b"Ux")
+        self._ask(b"Ux")
 
     def any(self):
-        return struct.unpack(">I", _call(b"Ua"))[0] if self._on else 0
+        return struct.unpack(">I", self._ask(b"Ua"))[0]
 
     def irq(self, handler=None, trigger=0, hard=False):
         pass  # PPP takes what comes by itself; there are no interrupts here
@@ -76,9 +77,8 @@ class UART(io.IOBase):
         end = time.ticks_add(time.ticks_ms(), self._timeout)
         data = b""
         while True:
-            if self._on:
-                n_now = min(n - len(data), _PIECE)
-                data += _call(b"Ur", struct.pack(">I", n_now), n_now)
+            n_now = min(n - len(data), _PIECE)
+            data += self._ask(b"Ur", struct.pack(">I", n_now), n_now)
             if len(data) >= n or time.ticks_diff(end, time.ticks_ms()) <= 0:
                 return data or None
             _sleep_us(500)
@@ -114,8 +114,7 @@ class UART(io.IOBase):
         if n >= 0:
             view = view[:n]
         for at in range(0, len(view), _PIECE):
-            if self._on:
-                _call(b"Uw", view[at : at + _PIECE])
+            self._ask(b"Uw", bytes(view[at : at + _PIECE]))
         return len(view)
 
     def ioctl(self, request, argument):
