@@ -28,6 +28,15 @@ def test_a_server_that_answers_is_not_kept_waiting_for_the_frames_it_does_not_ta
     assert backoff.wait_ms(0) == 22499
 
 
+def test_when_an_event_gets_through_before_a_pause_is_over_the_rest_need_not_wait_for_its_end():
+    backoff = Backoff(lambda n: n - 1)
+    for _ in range(9):
+        backoff.ended(0, True, False, False)
+    assert backoff.wait_ms(60000) > 1800000
+    backoff.ended(60000, True, True, True)
+    assert backoff.wait_ms(60000) == backoff.wait_ms(60000, True) == 0
+
+
 def test_the_server_is_lost_after_so_many_silent_sessions_in_which_something_was_sent():
     backoff = Backoff(lambda n: 0)
     for _ in range(10):

@@ -93,6 +93,9 @@ class Backoff:
             pause_ms = min(_LONGEST_MS, _FIRST_MS << min(self.tries - 1, 16))
             self.not_before_ms = now_ms + pause_ms // 2 + self._random(pause_ms)
             self.event_ms = min(self.not_before_ms, now_ms + _EVENT_MS // 2 + self._random(_EVENT_MS))
+        elif heard:
+            # an event got through before the pause was over: what waits need not wait for its end
+            self.not_before_ms = self.event_ms = now_ms
 
     # How long until the next session. For an event it is never much longer than the first pauses.
     def wait_ms(self, now_ms, event=False):

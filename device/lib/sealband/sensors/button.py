@@ -1,5 +1,7 @@
 # The SOS button: held for three seconds, it is an event. It needs nobody's consent. On a board without a button it does
 # nothing.
+import time
+
 from micropython import const
 
 from sealband.sensors.base import SensorError
@@ -7,10 +9,11 @@ from sealband.sensors.base import SensorError
 SOS = const(2)  # sealwire.names.EVENTS
 
 # It is looked at four times a second, which is slower than any contact bounces; one look that says "released" between
-# two that say "pressed" is none.
+# two that say "pressed" is none. How long it is held is told by the clock: a session at work makes looks rare.
 _POLL_MS = const(250)
-_HELD = const(12)
-_STUCK = const(240)
+_LOOKS = const(3)
+_HELD_MS = const(3000)
+_STUCK_MS = const(60000)
 _NO_BUTTON_MS = const(3600000)
 
 
@@ -37,21 +40,25 @@ class Button:
             yield _NO_BUTTON_MS
         told = self._pressed() and not self._woken
         self._woken = False
-        held = released = 0
+        looks = released = begun = 0
         while True:
             if self._pressed():
-                held += 1
+                now = time.ticks_ms()
+                if not looks:
+                    begun = now
+                looks += 1
                 released = 0
-                if held == _HELD and not told:
+                held_ms = time.ticks_diff(now, begun)
+                if held_ms >= _HELD_MS and looks >= _LOOKS and not told:
                     told = True
                     node.event(SOS)
-                elif held == _STUCK:
+                elif held_ms >= _STUCK_MS:
                     raise SensorError("the button is stuck")
             else:
                 released += 1
                 if released > 1:
                     told = False
-                    held = 0
+                    looks = 0
             yield _POLL_MS
 
     def close(self):
