@@ -3,6 +3,7 @@
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -13,7 +14,7 @@ from host_tools.cli import CommandFailed
 from host_tools.cli.output import json_option, print_json, print_table, progress_bar, remark
 from host_tools.sim.day import SPEED, Day
 from host_tools.sim.day_plan import HOURS, SHORT_HOURS, plan
-from host_tools.sim.day_truth import compare, summary
+from host_tools.sim.day_truth import Row, compare, summary
 
 SPEED_MAX = 200
 
@@ -47,20 +48,11 @@ def group(out: Path | None, hours: float, speed: float, seed: int, app: Path | N
     if as_json:
         print_json({**told, "rows": [row.to_json() for row in rows]})
     else:
+        names = list(seen.wearers)
         print_table(
-            ("", "what", "wearer", "value", "limit", "remark"),
-            [
-                (
-                    "ok" if row.good else "MISSED",
-                    row.what,
-                    row.wearer,
-                    "none" if row.value is None else f"{row.value:g} {row.unit}",
-                    f"{'at least' if row.at_least else 'at most'} {row.limit:g} {row.unit}",
-                    row.note,
-                )
-                for row in rows
-            ],
-            title=f"A day of {hours:g} h at {told['speed']:g} times real time, {told['real_s']:.0f} s",
+            ("what", *names, "limit"),
+            _lines(rows, names),
+            title=f"A day of {hours:g} h in {seen.real_s:.0f} s, {speed:g} times real time",
         )
     if out:
         remark(f"{out} has registry.db, keys, boards and pictures")
@@ -71,6 +63,22 @@ def group(out: Path | None, hours: float, speed: float, seed: int, app: Path | N
             "on a busy computer a lower --speed helps; the boards' consoles are in the folder of --out",
         )
     sys.stdout.flush()
+
+
+def _lines(rows: list[Row], names: list[str]) -> Iterator[list[str]]:
+    """One line for each thing that is compared, with a column for each wearer."""
+    for what in dict.fromkeys(row.what for row in rows):
+        its = {row.wearer: row for row in rows if row.what == what}
+        one = next(iter(its.values()))
+        limit = f"{'at least' if one.at_least else 'at most'} {one.limit:g} {one.unit}".rstrip()
+        yield [what, *(_cell(its.get(name) or its.get("")) for name in names), limit]
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    value = "none" if row.value is None else f"{row.value:g}"
+    return ("" if row.good else "MISSED: ") + value + (f" ({row.note})" if row.note else "")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -208,7 +208,7 @@ class Day:
             (gone.end_s, lambda: self._consent(instructions, eui, every, 2)),
             (plan.length_s, lambda: None),
         ]
-        for at_s, act in acts:
+        for at_s, act in sorted(acts, key=lambda one: one[0]):
             self._until(site, seen.begins + at_s)
             act()
 
