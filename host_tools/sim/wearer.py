@@ -273,8 +273,12 @@ class Wearer:
         return weather * float((1.0 - self._place(time_s)[2] / 44330.0) ** 5.255)
 
     def battery_mv(self, time_s: float) -> float:
-        """Voltage of a lithium cell that lasts eight days and is charged when it is empty, mV: 4,150 to 3,300."""
-        level = 1.0 - (time_s + self._age_s) % _CHARGED_EVERY_S / _CHARGED_EVERY_S
+        """Voltage of a lithium cell that is charged every eight days, before it is low, mV: 4,150 to 3,780."""
+        return self.cell_mv(1.0 - 0.7 * ((time_s + self._age_s) % _CHARGED_EVERY_S / _CHARGED_EVERY_S))
+
+    @staticmethod
+    def cell_mv(level: float) -> float:
+        """Voltage of a lithium cell by the share of its charge that is left, mV: 4,150 to 3,300."""
         # a slope with a steep end, as the discharge curve of a lithium cell has
         if level >= 0.15:
             return 3700.0 + 450.0 * (level - 0.15) / 0.85

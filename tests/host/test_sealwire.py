@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESCCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
-from sealwire import enrolment, frame, keys, messages, names, radio, records, service, update
+from sealwire import charge, enrolment, frame, keys, messages, names, radio, records, service, update
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "device/lib/sealwire/README.md").read_text()
@@ -173,7 +173,15 @@ def test_unknown_record_gets_a_name_of_its_number():
 
 @pytest.mark.parametrize(
     ("module", "shared"),
-    [("chain", keys), ("orders", keys), ("update/order", update), ("update/trial", update), ("tamper", service)],
+    [
+        ("chain", keys),
+        ("orders", keys),
+        ("update/order", update),
+        ("update/trial", update),
+        ("tamper", service),
+        ("charge", charge),
+        ("links/mqtt", charge),
+    ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_numbers_that_a_module_repeats_are_sealwires(module: str, shared: ModuleType) -> None:

@@ -72,13 +72,14 @@ def test_wearer_stays_within_a_bodys_bounds() -> None:
     assert wearer.skin_temperature_c(NOW + 150) == 22.0
 
 
-def test_battery_falls_for_eight_days_and_is_charged_then() -> None:
+def test_battery_falls_for_eight_days_and_is_charged_before_it_is_low() -> None:
     wearer = Wearer(8)
     levels = [wearer.battery_mv(NOW + 3600 * hour) for hour in range(8 * 24)]
     rises = [one for one, other in itertools.pairwise(levels) if other > one]
     assert len(rises) == 1
-    assert 3300 <= min(levels) < 3330
+    assert 3775 <= min(levels) < 3790
     assert 4140 < max(levels) <= 4150
+    assert [Wearer.cell_mv(level) for level in (1.0, 0.15, 0.0)] == [4150, 3700, 3300]
 
 
 def test_adc_sees_the_divided_voltage_with_noise() -> None:

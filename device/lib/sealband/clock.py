@@ -102,8 +102,10 @@ class Clock:
         uptime_ms = self.uptime_ms()
         return [uptime_ms, int(self._system_s()), self._offset, self._synced_at, self.valid, self._doubtful]
 
-    # After deep sleep, during which only the chip's clock ran.
+    # After deep sleep, during which only the chip's clock ran. For how many ms it slept, as far as is known.
     def restore(self, state):
         self._uptime_ms, slept_at, self._offset, self._synced_at, self.valid, self._doubtful = state
-        self._uptime_ms += max(0, int(self._system_s()) - slept_at) * 1000
-        self._last_ticks = self._ticks_ms()
+        passed_ms = max(0, int(self._system_s()) - slept_at) * 1000
+        self._uptime_ms += passed_ms
+        self._last_ticks = self._ticks_ms()  # since the start
+        return max(0, passed_ms - self._last_ticks)

@@ -33,9 +33,8 @@ _ADVANCE_EVERY_S = const(10)
 _PATIENCE_S = const(180)  # so long a restart waits for what is not telemetry to be sent
 _BATCH_MAX = const(600)  # samples; more are sealed before their time
 _ALARM_S = const(600)
-_RECOVERED_MV = const(100)
+_LOW_SHIFT = const(2)  # with a low cell it is sent four times as rarely
 # sealwire.names.EVENTS
-_LOW_BATTERY = const(3)
 _WORN = const(4)
 _TAKEN_OFF = const(5)
 _SENSOR_FAILED = const(7)
@@ -82,7 +81,9 @@ class Node:
         self.level = 0  # the wearer rests or moves: pace()
         self.alarm_s = 0  # until this uptime it is an alarm
         self.worn = None  # the last wear state
-        self.low = False  # the cell is low, and that was told
+        self.low = 0  # what the cell allows: cell.py
+        self.spent = None  # times that cost charge: charge.py
+        self.armed = None  # by what each watcher may have ended the deep sleep: sleep.py
         self.watching = once("sealband.watching").Watching(app.watchers) if app.watchers else None
         self._watch_ms = 0  # uptime at which a watcher goes on
         self.refused = 0  # downlinks since the cold start
@@ -217,9 +218,9 @@ class Node:
                 self.fault(error)
             self._sense(tasks)
             if session is None and self.session.due():
-                if self.session.urgent and self.sampler.big:
+                if self.session.urgent:
                     self.sampler.give_way()
-                if not self.sampler.big:
+                if not self.sampler.big():
                     session = self.session.run()
                     self.sampler.held = True
                     tasks.append([0, session])
@@ -240,7 +241,7 @@ class Node:
                 return
             if next_ms > 0:
                 # something else may be due before that
-                yield min(next_ms, self.next_ms(session is None and not self.sampler.big))
+                yield min(next_ms, self.next_ms(session is None and not self.sampler.big()))
 
     # What is to be measured now, and what is watched.
     def _sense(self, tasks):
@@ -249,6 +250,7 @@ class Node:
                 self.watching.close()
             return
         sampler = self.sampler
+        sampler.low = self.low
         sampler.pace(2 if self.clock.uptime() < self.alarm_s else self.level)
         sampler.dated = self.clock.valid
         for task in sampler.due(self.clock.now()):
@@ -332,8 +334,9 @@ class Node:
             self.report()
         # what was due before the boundary still belongs to this batch
         if now >= self.send_at and not self.sampler.pending(self.send_at):
-            self.send_at = self.after(now, self.config.send_every_s)
-            if self.clock.valid and self.seal_batch(self.send_at - self.config.send_every_s):
+            period_s = self.config.send_every_s << (_LOW_SHIFT if self.low else 0)
+            self.send_at = self.after(now, period_s)
+            if self.clock.valid and self.seal_batch(self.send_at - period_s):
                 # devices with the same schedule do not speak at the same moment
                 self.session.spread(min(30000, self.config.send_every_s * 50))
         elif self.clock.valid and len(self.batch) >= _BATCH_MAX:
@@ -425,11 +428,8 @@ class Node:
                 self.event(_WORN if value else _TAKEN_OFF)
             self.worn = value
         elif record == BATTERY_VOLTAGE and self.board:
-            low_mv = self.board.BATTERY["low_mv"]
-            if value < low_mv and not self.low:
-                self.low = self.event(_LOW_BATTERY, value)
-            elif value > low_mv + _RECOVERED_MV:
-                self.low = False
+            if self.low or value < self.board.BATTERY["low_mv"]:
+                once("sealband.cell").judge(self, value)
         if self.app.on_sample:
             self.app.on_sample(self, record, t, value)
 

@@ -3,13 +3,14 @@ import gc
 import os
 
 import sealboot
-from sealband import seal
+from sealband import once, seal
 from sealband.crypto import cbor
 from sealband.errors import ChainStopped, StoreError
 from sealband.outbox import REPLY
 from sealwire import frame, messages, recordids
 
 _START_SPREAD_MS = 4000
+_ROOMY = 80  # shorter ones have no room for the charge
 
 
 # A status of at most so many bytes: what matters most comes first, what does not fit is left out.
@@ -31,6 +32,7 @@ def status(node, plaintext_max):
         (messages.STATUS_AIRTIME_MS, airtime_ms),
         (messages.STATUS_CONSENT, node.sampler.consent),
         (messages.STATUS_FREE_HEAP, gc.mem_free()),
+        (messages.STATUS_CHARGE, once("sealband.charge").used(node) if plaintext_max > _ROOMY else None),
     )
     head = cbor.encode(messages.STATUS) + cbor.encode(node.clock.now())
     chosen = {}

@@ -3,11 +3,14 @@
 # Sampling times are multiples of the period, so that series of different sensors begin together and pack well. A sample
 # bears the time at which it was due. A sensor that fails is counted, and leaves a gap; the others go on.
 #
-# A sensor that is `big` fills the heap while it measures: one at a time, and not while `held`.
+# Drivers that are loaded for a measurement take much of the heap: one at a time, and `big` ones not while `held`.
 from micropython import const
+
+from sealwire.recordids import BATTERY_VOLTAGE, LATITUDE
 
 _MEASURE_MAX_MS = const(60000)
 _BURST_MAX = const(60)
+_LOW_TIMES = const(4)
 # a sensor is said to fail at the third failure in a row, and to be well again after twelve good readings
 _FAILURE = const(4)
 _FAILS = const(12)
@@ -31,6 +34,7 @@ class Every:
         self.last = None  # the time that was sampled last, or is being sampled
         self.busy = False
         self.probe = False  # asked out of turn: what it says is not kept
+        self.spent_ms = 0  # measuring, since charge.py asked last
 
 
 class Sampler:
@@ -50,7 +54,8 @@ class Sampler:
         self.answered = 0  # bit i: sensor i has answered since the start
         self.dated = False  # whether times are of the UTC day
         self.held = False
-        self.big = None  # the measurement of a big sensor
+        self.low = 0  # the cell is low: less often, and no position
+        self.alone = None  # the measurement of a sensor that measures alone
 
     # whether this record may be sampled
     def may(self, record):
@@ -64,9 +69,12 @@ class Sampler:
         return False
 
     def _wanted(self, every):
-        if every.busy or (every.sensor.big and (self.held or self.big)):
+        sensor = every.sensor
+        if every.busy or (self.held and sensor.big) or (self.alone and sensor.alone):
             return False
-        return self.any(every.sensor.records)
+        if self.low and LATITUDE in every.sensor.records:
+            return False
+        return self.any(sensor.records)
 
     # how long quiet hours will last, 0: there are none
     def quiet_s(self, now):
@@ -80,6 +88,8 @@ class Sampler:
     def pace(self, level):
         for every in self.sensors:
             every.period_s = every.periods[level]
+            if self.low and level < 2 and BATTERY_VOLTAGE not in every.sensor.records:
+                every.period_s = min(86400, every.period_s * _LOW_TIMES)
 
     # begin with the next multiple of each period
     def start(self, now):
@@ -103,18 +113,24 @@ class Sampler:
                 every.last = t
                 every.busy = True
                 tasks.append(self._measure(index, every, every.period_s))
-                if every.sensor.big:
-                    self.big = tasks[-1]
+                if every.sensor.alone:
+                    self.alone = tasks[-1]
         return tasks
 
-    # The big measurement gives way, and is due again.
-    def give_way(self):
+    # The big sensor that is measuring, if there is one.
+    def big(self):
         for every in self.sensors:
             if every.busy and every.sensor.big:
-                self.big.close()
-                self.big = None
-                every.busy = False
-                every.last -= 1
+                return every
+
+    # It gives way, and is due again.
+    def give_way(self):
+        every = self.big()
+        if every:
+            self.alone.close()
+            self.alone = None
+            every.busy = False
+            every.last -= 1
 
     # whether something is being measured that belongs before this time
     def pending(self, limit):
@@ -158,6 +174,7 @@ class Sampler:
                     while left_ms > 0:
                         pause_ms = next(steps)
                         left_ms -= max(1, pause_ms)
+                        every.spent_ms += pause_ms
                         yield pause_ms
                         if not self.any(sensor.records):
                             return  # the wearer has withdrawn consent meanwhile
@@ -172,8 +189,8 @@ class Sampler:
             self.fail(index)
         finally:
             every.busy = False
-            if sensor.big:
-                self.big = None
+            if sensor.alone:
+                self.alone = None
             self._stop(index, sensor)
         for i, values in enumerate(taken):
             self._take(index, every, every.last + i * step_s, dt if every.burst == 1 else step_s, values)

@@ -127,7 +127,8 @@ class Session:
             told = [None, 0, 0]
             for i, name in enumerate(_FACTS if link in node.links else ()):
                 number = node.ask(link, name, length)
-                if type(number) is int:
+                # with a low cell, LTE is for events
+                if type(number) is int and (event or not node.low or getattr(link, "name", None) != "lte"):
                     told[i] = number
             facts.append((told[0], hold_ms, told[1], link.grade, told[2], backoff.tries, tried >> index & 1))
         return facts

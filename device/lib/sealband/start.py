@@ -142,6 +142,10 @@ def work(records, wait_s, on_trial):
     import app
     import board
 
+    low = None
+    # a reset that a failing cell may have caused: cell.py
+    if records.load_number(store.CELL) or machine.reset_cause() in (0, machine.PWRON_RESET, machine.WDT_RESET):
+        low = once("sealband.cell").begin(records, board)
     from sealband.chain import Chain
     from sealband.node import Node
     from sealband.outbox import Outbox
@@ -163,6 +167,8 @@ def work(records, wait_s, on_trial):
         on_trial=on_trial,
         board=board,
     )
+    if low is not None:
+        node.low = low
     if sealboot.closed:
         node.ear = ear(node, records)
     if records.load(store.RETIRE):

@@ -32,6 +32,7 @@ COURIER = "courier"  #   16  number  links/ble.py: wrong proofs of the label's s
 PIN = "pin"  #           17  number  links/modemstart.py: 4 times a digest of the SIM's PIN, plus tries without success
 CONSENT = "consent"  #    18  record  consent.py: what may be sampled
 REKEYED = "rekeyed"  #    19  number  orders.py: a digest of the last rekey that was carried out
+CELL = "cell"  #          20  number  cell.py: whether it was told that the cell is low, and whether it was empty
 
 # Sections of RTC memory; numbers are never reused.
 SECTIONS = {"chain": 1, "air": 2, "node": 3, "lora": 4}

@@ -32,6 +32,7 @@ STATUS_SENSOR_ERRORS = 8  # failed readings since the last cold start
 STATUS_AIRTIME_MS = 9  # used in the last hour
 STATUS_REFUSED = 10  # downlinks refused since the last cold start: forged, replayed, malformed
 STATUS_SAMPLES_LOST = 11  # samples that were given up before they could be sealed, since the last cold start
+STATUS_CHARGE = 13  # used since the last cold start: [[part (charge.py), microampere hours] ...]
 STATUS_CONSENT = 12  # record ids that may be sampled, one byte each; absent: the server has not said
 
 # Result codes of a receipt

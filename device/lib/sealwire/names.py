@@ -1,6 +1,6 @@
 """Names of what messages.py and update.py number, for people. The device knows the numbers only: names cost it heap."""
 
-from sealwire import update
+from sealwire import charge, update
 from sealwire.messages import (
     CONFIGURE,
     CONSENT,
@@ -19,6 +19,7 @@ from sealwire.messages import (
     STATUS,
     STATUS_AIRTIME_MS,
     STATUS_BATTERY_MV,
+    STATUS_CHARGE,
     STATUS_DROPS,
     STATUS_FREE_HEAP,
     STATUS_REFUSED,
@@ -69,6 +70,19 @@ MEANINGS = {
     WEAR_STATE: {0: "not worn", 1: "worn"},
 }
 
+# The parts of STATUS_CHARGE
+CHARGE_PARTS = {
+    charge.BOARD: "board",
+    charge.CHIP: "chip",
+    charge.LORA: "lora",
+    charge.WIFI: "wifi",
+    charge.MODEM: "modem",
+    charge.GNSS: "gnss",
+    charge.PULSE: "pulse",
+    charge.MOTION: "motion",
+    charge.SENSORS: "sensors",
+}
+
 STATUS_NAMES = {
     STATUS_UPTIME_S: "uptime_s",
     STATUS_RESET_CAUSE: "reset_cause",
@@ -81,6 +95,7 @@ STATUS_NAMES = {
     STATUS_AIRTIME_MS: "airtime_ms",
     STATUS_REFUSED: "refused_downlinks",
     STATUS_SAMPLES_LOST: "samples_lost",
+    STATUS_CHARGE: "charge_uah",
 }
 
 # Result codes of a receipt

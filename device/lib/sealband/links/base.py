@@ -19,6 +19,7 @@
 #     link.airtime_ms()               airtime spent in the last hour
 #     link.suspend()                  before deep sleep
 #     link.errors                     faults of its hardware since the start
+#     link.sent_ms, heard_ms, on_ms   what charge.py counts: on the air, listening (LoRa); connecting and connected
 #
 # The node waits the pauses, so nothing here blocks for more than about 50 ms.
 #
@@ -35,6 +36,8 @@ class Link:
     grade = 1
     errors = 0
     burst = 1
+    # time that charge.py counts: on the air, listening; connected
+    sent_ms = heard_ms = on_ms = 0
     addressed = False
 
     # what many links have no use for; nothing to pause for either

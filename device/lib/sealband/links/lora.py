@@ -217,6 +217,7 @@ class LoRa(Link):
             self.fault()
             return False
         self._ended = ended
+        self.sent_ms += airtime_ms
         return True
 
     # What the driver answers when it no longer answers True: asked first after so long, then with pauses, for so long.
@@ -255,6 +256,7 @@ class LoRa(Link):
                 longest_ms = _PACKET_SYMBOLS * symbol_us // 1000
                 pause_ms = _POLL_MS + window_ms // 16
                 packet = yield from self.poll(modem.poll_recv, pause_ms, pause_ms, window_ms + longest_ms)
+                self.heard_ms += window_ms
             modem.sleep()
         except Exception:
             self.fault()

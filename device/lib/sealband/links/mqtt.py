@@ -9,6 +9,9 @@ from sealband.links.base import Link, LinkError
 _FRAME_MAX = const(255)  # sealwire.frame.FRAME_MAX
 _HOLD_MS = const(10000)
 _HOLD_MAX_MS = const(3600000)
+# sealwire.charge
+_WIFI = const(3)
+_MODEM = const(4)
 
 
 class Mqtt(Link):
@@ -17,6 +20,8 @@ class Mqtt(Link):
     burst = 8  # frames that are sent before listening
     client = None  # publisher.Publisher, while connected
     _failures = 0
+    _since_ms = None  # uptime when connecting began
+    _power_mw = 600
     _free_at_ms = None  # None: not provisioned
 
     # bearer: WifiBearer, LteBearer; ntp: (host, port) to ask for the time while nobody else says it, or None
@@ -25,6 +30,9 @@ class Mqtt(Link):
         self.name = bearer.name
         self.grade = getattr(bearer, "grade", 3) if grade is None else grade
         self.ntp = ntp
+        if board and hasattr(board, "POWER"):
+            # of a cell with 3.7 V
+            self._power_mw = board.POWER[_MODEM if self.name == "lte" else _WIFI] * 37 // 10000
 
     def open(self, store, clock, settings, random):
         self.store, self.clock, self.random = store, clock, random
@@ -37,13 +45,13 @@ class Mqtt(Link):
 
     # mostly what it takes to get there
     def energy_mj(self, frame_len=0):
-        bearer = self.bearer
-        on_ms = 200 if self.client else getattr(bearer, "up_ms", 15000) + 3000
-        return getattr(bearer, "power_mw", 600) * on_ms // 1000
+        on_ms = 200 if self.client else getattr(self.bearer, "up_ms", 15000) + 3000
+        return self._power_mw * on_ms // 1000
 
     def connect(self):
         if self.client:
             return
+        self._since_ms = self.clock.uptime_ms()
         try:
             self.client = yield from once("sealband.links.dial").run(self)
         except Exception as error:
@@ -68,6 +76,9 @@ class Mqtt(Link):
             self.client.ip.close()
             self.client = None
         yield from self.bearer.down()
+        if self._since_ms is not None:
+            self.on_ms += self.clock.uptime_ms() - self._since_ms
+            self._since_ms = None
 
     # Have the connection do this: what comes of it. None: it failed, or there is none. One that failed, or was left in
     # the middle, is good for nothing.

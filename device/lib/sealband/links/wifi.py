@@ -14,8 +14,6 @@ _UP_MS = const(30000)
 class WifiBearer:
     name = "wifi"
     grade = 0
-    # ESP32 datasheet, current consumption: receiving 95 to 100 mA, sending 190 mA, at 3.3 V
-    power_mw = 400
     up_ms = 4000  # to join and get an address, usually
 
     # wlan: for tests; the chip's station otherwise

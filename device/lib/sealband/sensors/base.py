@@ -19,8 +19,10 @@ class Sensor:
     records = ()
     # how long start() and read() take together at most, for the sampler's schedule
     read_ms = 0
-    # takes much of the heap while it measures: not beside another one like it, nor beside a session
+    # takes much of the heap while it measures: not beside a session
     big = False
+    # not beside another one of which this is true: drivers that are loaded for a measurement
+    alone = False
 
     def start(self):
         pass

@@ -9,6 +9,8 @@ from sealband.sensors.base import SensorError
 
 
 class Part:
+    alone = True
+
     def __init__(self, *how):
         self._how = how  # name, board, options
         self.kept = None
