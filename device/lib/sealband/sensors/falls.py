@@ -14,12 +14,13 @@ _CLEAN_MIN = const(8)  # 160 ms: 13 cm
 _AFTER = const(50)  # samples from the free fall to the impact
 _IMPACT = const(6553600)  # (2.5 g)^2
 _LOW_IMPACT = const(16777216)  # (4 g)^2
-_LIMIT_MAX = const(37748736)  # (6 g)^2: the part ends at 8 g
+_LIMIT_MAX = const(67108864)  # (8 g)^2: there an axis ends
 
 # half seconds
 _STILL = const(3775)  # (60 mg)^2
 _DEAD = const(52)  # (7 mg)^2, little more than the part's own noise
 _SETTLE = const(24)
+_BOUNCE = const(4)
 _LIE = const(16)
 _LIE_LOW = const(30)
 
@@ -28,7 +29,7 @@ class Falls:
     def __init__(self):
         self.open = False  # there was an impact, and it is not decided yet
         self._free = self._sum = self._window = 0
-        self._clean = self._fell = False
+        self._clean = self._fell = self._dropped = False
         self._top = self._recent = self._peak = 0
         self._limit = _IMPACT
         self._low_limit = _LOW_IMPACT
@@ -53,6 +54,7 @@ class Falls:
             if not self.open and s > self._limit and (self._window or s > self._low_limit):
                 self.open = True
                 self._fell = self._window > 0
+                self._dropped = self._fell and self._clean
                 self._blocks = self._still = self._rest = self._peak = 0
 
     # half a second is over: its mean and its variance. True: this was a fall.
@@ -79,8 +81,8 @@ class Falls:
                 return self._verdict(x, y, z)
         else:
             self._still = self._rest = 0
-            if self._blocks > _SETTLE:
-                self.open = False
+            # who strikes again is not lying there
+            self.open = self._blocks <= (_BOUNCE if top > _IMPACT else _SETTLE)
         if not self.open:
             self._heard(self._peak)
         return False
@@ -101,7 +103,7 @@ class Falls:
         self._last = (x, y, z)
         self._recent = 0
         self._heard(self._peak)
-        if self._fell and self._clean and self._rest < _DEAD:
+        if self._dropped and self._rest < _DEAD:
             return False
         if not before:
             return True

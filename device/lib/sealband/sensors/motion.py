@@ -25,7 +25,7 @@ _MODULES = (("LSM6DSOX", "lsm6dsox"), ("BMA423", "bma423"))
 class Motion:
     records = (STEPS, ACTIVITY, ACCELERATION_RMS)
     read_ms = 1500
-    big = False
+    big = alone = False
 
     def __init__(self, board, name, module):
         self._board = board
@@ -226,12 +226,9 @@ class Motion:
         block = self._block
         for i in range(5):
             block[i] = 0
-        x //= count
-        y //= count
-        z //= count
-        variance = max(0, square // count - x * x - y * y - z * z)
+        variance = (square * count - x * x - y * y - z * z) // (count * count)
         a, b, c = self._mean
-        self._mean = mean = (a + x, b + y, c + z)
+        self._mean = mean = (a + x // count, b + y // count, c + z // count)
         old = self._variances
         self._variances = (old[1] if old else variance, variance)
         if self._falls.block(mean[0], mean[1], mean[2], variance):
