@@ -12,9 +12,11 @@ import rich_click as click
 
 from host_tools.cli import CommandFailed
 from host_tools.cli.output import json_option, print_json, print_table, progress_bar, remark
-from host_tools.sim.day import SPEED, Day
+from host_tools.sim import day_pictures as pictures
+from host_tools.sim.day import SPEED, Day, Seen
 from host_tools.sim.day_plan import HOURS, SHORT_HOURS, plan
 from host_tools.sim.day_truth import Row, compare, summary
+from host_tools.sim.site import Site
 
 SPEED_MAX = 200
 
@@ -42,11 +44,17 @@ def group(out: Path | None, hours: float, speed: float, seed: int, app: Path | N
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealband-day-")))
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         progress = stack.enter_context(progress_bar("minutes of the day"))
-        seen = Day(folder, plan(hours), speed=speed, seed=seed, app=app, tell=progress).run()
+        drawn: list[Path] = []
+
+        def draw(seen: Seen, site: Site) -> None:
+            if out and pictures.available():
+                drawn.extend(pictures.draw(seen, site, out))
+
+        seen = Day(folder, plan(hours), speed=speed, seed=seed, app=app, tell=progress, after=draw).run()
     rows = compare(seen)
     told = summary(seen)
     if as_json:
-        print_json({**told, "rows": [row.to_json() for row in rows]})
+        print_json({**told, "pictures": [str(path) for path in drawn], "rows": [row.to_json() for row in rows]})
     else:
         names = list(seen.wearers)
         print_table(
@@ -55,7 +63,8 @@ def group(out: Path | None, hours: float, speed: float, seed: int, app: Path | N
             title=f"A day of {hours:g} h in {seen.real_s:.0f} s, {speed:g} times real time",
         )
     if out:
-        remark(f"{out} has registry.db, keys, boards and pictures")
+        shown = ", ".join(path.name for path in drawn) or "no pictures: pip install 'sealband[plot]'"
+        remark(f"{out} has registry.db, keys, boards, their consoles; {shown}")
     missed = [row for row in rows if not row.good]
     if missed:
         raise CommandFailed(

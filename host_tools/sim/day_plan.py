@@ -98,7 +98,7 @@ def _long(hours: float) -> Plan:
 
 
 def _short(hours: float) -> Plan:
-    """Times in minutes of the shortest day. What waits after an hour without coverage comes when the day is over."""
+    """Times in minutes of the shortest day. It ends with events: they end the boards' waiting for coverage, too."""
     scale_s = 60.0 * hours / SHORT_HOURS
 
     def span(kind: str, begin: float, end: float, **more: bool | float) -> Span:
@@ -113,6 +113,7 @@ def _short(hours: float) -> Plan:
         span("off", 32.0, 38.0),
         span("walk", 60.0, 64.0),
         span("run", 66.0, 69.0),
+        span("off", 75.5, 78.0),
     )
     ben = (
         span("walk", 12.0, 17.0),
@@ -121,7 +122,8 @@ def _short(hours: float) -> Plan:
         span("spo2", 28.0, 32.0, percent=89.0),
         span("walk", 48.0, 51.0, indoors=True),
         span("off", 60.0, 66.0),
-        span("sleep", 68.0, 78.0),
+        span("sleep", 68.0, 75.0),
+        script.sos(75.5 * scale_s, holds_s=4.5),
     )
     uncovered = 55.0 * scale_s, 75.0 * scale_s
     withdrawal = Withdrawal(BEN, SKIN_TEMPERATURE, 35.0 * scale_s, 45.0 * scale_s)

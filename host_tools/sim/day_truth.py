@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CELL_M = 100.0  # the setting's default
 _FIX_M = 30.0  # what a receiver may be beside the truth, at the worst
 _EDGE_S = 120.0  # around taking off and putting on nothing is judged
+_EVENT_S = 180.0  # until it is told that the band is off or on
 _M_A_DEGREE = 111_195.0
 
 
@@ -154,6 +155,9 @@ class _One:
         return [
             self._row("heart rate, median error", _median(beats), 3.0, "bpm", note=f"{len(beats)} numbers"),
             self._row("heart rate, numbers that are wrong by more than 10 bpm", _share(beats, 10.0), 5.0, "%"),
+            self._row(
+                "heart rate, numbers in an hour", 3600 * len(beats) / (self._ends - self._begins), 5, at_least=True
+            ),
             self._row("heart rate, numbers while not worn", len(off), 0),
             self._row("SpO2, median error", _median(oxygen), 2.0, "%", note=f"{len(oxygen)} numbers"),
             self._row("SpO2, numbers that are wrong by more than 4", _share(oxygen, 4.0), 5.0, "%"),
@@ -243,10 +247,12 @@ class _One:
         ]
         for span in self._offs():
             for kind, edge_s in (("taken_off", span.begin_s), ("worn", span.end_s)):
+                if edge_s + _EVENT_S > self._seen.plan.length_s:
+                    continue
                 edge = self._begins + edge_s
                 near = [one.unix_s - edge for one in self._events(kind) if -5 <= one.unix_s - edge <= 300]
                 rows.append(
-                    self._row(f"{kind.replace('_', ' ')}, until it is an event", min(near, default=None), 180, "s")
+                    self._row(f"{kind.replace('_', ' ')}, until it is an event", min(near, default=None), _EVENT_S, "s")
                 )
         return rows
 
