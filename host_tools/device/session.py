@@ -33,6 +33,10 @@ class Running(Protocol):
     def ended(self) -> bool:
         """Whether the application has ended by itself."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to come, as of a trace that was played."""
+
 
 @dataclass
 class Outcome:
@@ -83,6 +87,9 @@ def follow(
             _exchange(run, tell)
         elif run.ended and not reload:
             outcome.failed = True
+            break
+        elif run.finished and not reload:
+            tell(Happening("remark", "the trace has been played"))
             break
         elif run.ended and not waits:
             waits = True

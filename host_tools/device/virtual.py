@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING, Any
 from boards import Board
 from host_tools.device import arrivals
 from host_tools.device.application import Application, Compiled
-from host_tools.device.console import Console
+from host_tools.device.console import STARTED, Console
 from host_tools.device.happening import Happening
+from host_tools.device.recording import Recording
+from host_tools.device.replay import Replay
+from host_tools.device.trace import Trace, TraceWriter
 from host_tools.sim.board import HEAP, VirtualBoard
 from host_tools.sim.clock import SimClock
+from host_tools.sim.outfit import Outfit
 from host_tools.sim.site import Site
 from host_tools.sim.wearer import Wearer
 
@@ -43,6 +47,8 @@ class VirtualRun:
         speed: virtual seconds a real second.
         wearer: who wears the board.
         online: there is a gateway in reach; else the board is alone, and only its own log tells of it.
+        record: gets what the board's buses carry.
+        replay: answers in the place of the wearer's parts.
         settings: of `VirtualBoard`, `heap` for instance.
     """
 
@@ -55,6 +61,8 @@ class VirtualRun:
         speed: float,
         wearer: Wearer,
         online: bool = True,
+        record: TraceWriter | None = None,
+        replay: Trace | None = None,
         settings: dict[str, Any] | None = None,
     ) -> None:
         self._application = application
@@ -64,6 +72,9 @@ class VirtualRun:
         self._online = online
         self._settings = settings or {}
         self.clock = SimClock.start(speed)
+        self._recording = Recording(record, self.clock.now) if record else None
+        self._replay = Replay(replay, self.clock.now) if replay else None
+        self._untold: set[tuple[int, int | None]] = set()
         self._queue: queue.Queue[Happening | str] = queue.Queue(QUEUE_MAX)
         self._console = Console()
         self._undo = ExitStack()
@@ -103,7 +114,8 @@ class VirtualRun:
         if given.is_dir():
             shutil.copytree(given, tree / _KEPT)
         settings = {"heap": f"{int(HEAP.removesuffix('wK')) + HEAP_MORE_WK}wK", **self._settings}
-        board = self.site.board(NAME, MAC, self._wearer, on_line=self._put, **settings)
+        settings |= {"layout": self._definition.flash_layout(), "chip": self._definition.chip}
+        board = self.site.board(NAME, MAC, self._wearer, fit=self._fit, on_line=self._line, **settings)
         self.board = board
         board.power_cut()
         board.install(tree, clean=True)
@@ -126,6 +138,8 @@ class VirtualRun:
         """
         compiled = self._compile()
         tree = compiled.folder if compiled.library <= self._library else self._tree(compiled)
+        if self._replay:
+            self._replay.rewind()
         self.board.exchange(tree)
         self._console.restarted()
         self._interrupt_at = time.monotonic() + STUCK_S
@@ -134,6 +148,10 @@ class VirtualRun:
         """What has happened since, waiting so long for the first; raises what the worker failed with."""
         self.site.worker.check()
         self._mind()
+        for address, register in sorted((self._replay.unknown if self._replay else set()) - self._untold, key=str):
+            self._untold.add((address, register))
+            named = "where it stands" if register is None else f"register 0x{register:02x}"
+            self._put(Happening("remark", f"the trace has nothing of {named} of 0x{address:02x}: not acknowledged"))
         found: list[Happening] = []
         try:
             while True:
@@ -148,6 +166,11 @@ class VirtualRun:
     def ended(self) -> bool:
         """Whether the application has ended by itself."""
         return self._console.ended
+
+    @property
+    def finished(self) -> bool:
+        """Whether the trace that is replayed is over."""
+        return self._replay is not None and self._replay.played
 
     def _mind(self) -> None:
         """An application that does not come back from build() is interrupted, which shows where it is."""
@@ -173,6 +196,17 @@ class VirtualRun:
     def _stored(self, stored: "Stored") -> None:
         for one in arrivals.arrived(stored):
             self._put(one)
+
+    def _fit(self, outfit: Outfit) -> Outfit:
+        fitted = self._replay.fit(outfit) if self._replay else outfit
+        return self._recording.fit(fitted) if self._recording else fitted
+
+    def _line(self, line: str) -> None:
+        if line == STARTED:
+            for one in (self._recording, self._replay):
+                if one:
+                    one.begin()
+        self._put(line)
 
     def _put(self, one: Happening | str) -> None:
         try:
