@@ -93,14 +93,15 @@ class Nmea:
 # A decimal number with so many places as an integer; the others are cut off.
 def number(text, places):
     whole, _, part = text.partition(b".")
-    digits = whole + (part + b"00000")[:places]
-    if not digits.isdigit() or (part and not part.isdigit()):
+    if not whole.isdigit() or (part and not part.isdigit()):
         raise ValueError
-    return int(digits)
+    return int(whole + (part + b"00000")[:places])
 
 
-# dddmm.mmmm as 1e-5 degree
+# dddmm.mmmm, or ddmm.mmmm where 90 is the limit, as 1e-5 degree
 def angle(text, sign, limit):
+    if len(text.partition(b".")[0]) != limit // 90 + 3:
+        raise ValueError
     degrees, minutes = divmod(number(text, 5), 10000000)
     degrees = degrees * 100000 + (minutes + 30) // 60
     if minutes >= 6000000 or degrees > limit * 100000:
@@ -112,6 +113,8 @@ def angle(text, sign, limit):
 def seconds(date, clock):
     if not date:
         return None
+    if len(date) != 6 or len(clock.partition(b".")[0]) != 6:
+        raise ValueError
     date = number(date, 0)
     clock = number(clock, 0)
     day, month, year = date // 10000, date // 100 % 100, 2000 + date % 100
