@@ -21,6 +21,7 @@ from host_tools.cli.addresses import HostPort
 from host_tools.cli.output import json_option, print_json_line, remark
 from host_tools.cli.stop import stoppable
 from host_tools.release.bundle import compile_tree
+from host_tools.sim import script
 from host_tools.sim.board import HEAP, BoardError, VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.outfit import outfit
@@ -78,6 +79,12 @@ def group() -> None:
 @click.option("--heap", default=HEAP, show_default=True, help="As MicroPython's -X heapsize=.")
 @click.option("--seed", type=int, help="Of the wearer; default: made from the name.")
 @click.option(
+    "--script",
+    "script_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What the wearer does, a TOML file: walks, falls, an SOS, the band taken off.",
+)
+@click.option(
     "--speed",
     type=click.FloatRange(0.01, 1000),
     help="Virtual seconds a real second; default: the clock in SEALBAND_SIM_CLOCK, or 1.",
@@ -98,6 +105,7 @@ def board(
     modem: str | None,
     heap: str,
     seed: int | None,
+    script_file: Path | None,
     speed: float | None,
     link: Path | None,
     control: bool,
@@ -111,7 +119,8 @@ def board(
     digest = hashlib.sha256(called.encode()).digest()
     clock = SimClock.from_environment() if speed is None else SimClock.start(speed)
     described = boards.load(definition)
-    wearer = Wearer(int.from_bytes(digest[6:10], "big") if seed is None else seed)
+    followed = None if script_file is None else script.load(script_file)
+    wearer = Wearer(int.from_bytes(digest[6:10], "big") if seed is None else seed, script=followed)
     fitted = outfit(described, wearer, clock)
 
     with stoppable() as stopping, ExitStack() as running:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from host_tools.cli import run
 from host_tools.sim import script
 from host_tools.sim.movement import G_MS2
 from host_tools.sim.script import Script, ScriptError
@@ -209,3 +210,19 @@ def test_script_that_cannot_be_is_refused_in_words(text: str, what: str) -> None
     with pytest.raises(ScriptError, match=what) as caught:
         script.parse(text)
     assert caught.value.remedy
+
+
+def test_board_command_refuses_a_script_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "day.toml"
+    path.write_text('walk = [{ from = "9:75", to = "10:00" }]\n')
+    assert run(["sim", "board", str(tmp_path / "b"), "--script", str(path)]) == 1
+    assert "'9:75' is no time\nto do: write" in capsys.readouterr().err
+
+
+def test_day_command_refuses_a_day_that_is_too_short_and_a_folder_that_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sim", "day", "--hours", "0.5"]) == 2
+    (tmp_path / "mine").write_text("x")
+    assert run(["sim", "day", "--out", str(tmp_path)]) == 1
+    assert "is not empty\nto do: name a new folder" in capsys.readouterr().err
