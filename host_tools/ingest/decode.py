@@ -29,6 +29,7 @@ EVENT_VALUES_MAX = 16
 CODE_MAX = 255
 STATUS_KEY_MAX = 255
 RUNNING_LEN = 8
+CHARGE_PART_MAX = 255
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
 _ARGUMENT_LEN = {24: 1, 25: 2, 26: 4, 27: 8}
@@ -265,10 +266,23 @@ def _status(body: list[Any]) -> Status:
         if number == messages.STATUS_RUNNING:
             if not isinstance(value, bytes) or len(value) != RUNNING_LEN:
                 raise MessageError("the running digest in a status is not 8 bytes")
+        elif number == messages.STATUS_CONSENT:
+            if not isinstance(value, bytes) or 0 in value:
+                raise MessageError("what may be sampled is not record ids of a byte each")
+        elif number == messages.STATUS_CHARGE:
+            _charge(value)
         elif number in names.STATUS_NAMES:
             _integer(value, 0, TIME_MAX_S, f"status {names.STATUS_NAMES[number]}")
         fields[number] = value
     return Status(t, fields)
+
+
+def _charge(value: Any) -> None:
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise MessageError("charge in a status is not pairs of part and microampere hours")
+    for part, used in value:
+        _integer(part, 0, CHARGE_PART_MAX, "part")
+        _integer(used, 0, VALUE_MAX, "charge")
 
 
 def _update_report(body: list[Any]) -> UpdateReport:

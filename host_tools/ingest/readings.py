@@ -21,8 +21,8 @@ from host_tools.ingest.models import Frame
 from host_tools.ingest.store import Payloads
 from host_tools.ingest.vocabulary import STANDARD, FilterError, Vocabulary, meaning
 from provisioning.registry.vault import VaultError
-from sealwire.messages import EPOCH_2025, EVENT, STATUS, STATUS_CONSENT, TELEMETRY, UPDATE_REPORT
-from sealwire.names import STATUS_NAMES, UPDATE_CODES, UPDATE_STATES
+from sealwire.messages import EPOCH_2025, EVENT, STATUS, STATUS_CHARGE, STATUS_CONSENT, TELEMETRY, UPDATE_REPORT
+from sealwire.names import CHARGE_PARTS, STATUS_NAMES, UPDATE_CODES, UPDATE_STATES
 
 _COLUMNS = (
     "pk",
@@ -294,6 +294,9 @@ def status_values(status: Status, vocabulary: Vocabulary) -> Iterator[tuple[str,
         if field == STATUS_CONSENT and isinstance(told, bytes):
             for record_id in told:
                 yield f"status/{name}", field, Decimal(record_id), "", vocabulary.record(record_id)[0]
+        elif field == STATUS_CHARGE and isinstance(told, list):
+            for part, used in told:
+                yield f"status/charge/{CHARGE_PARTS.get(part, part)}", field, Decimal(used), "uAh", ""
         elif isinstance(told, int):
             yield f"status/{name}", field, Decimal(told), _STATUS_UNITS.get(name.rpartition("_")[2], ""), ""
 

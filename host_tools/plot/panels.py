@@ -19,7 +19,7 @@ DAY_S = 86400.0
 LABEL_ROWS = 3
 LABEL_CHARACTERS = 190  # of an event's label, in the width of a panel
 DELAYS = ((1, "1 s"), (60, "1 min"), (3600, "1 h"), (86400, "1 d"), (604800, "7 d"))
-MARKED_MAX = 60  # samples that are few enough to be seen one by one
+MARKED_MAX = 60  # samples or events that are few enough to be seen one by one
 
 
 def days(unix_s: float) -> float:
@@ -51,9 +51,12 @@ def away(axes: Axes, spans: Sequence[tuple[float, float]]) -> None:
 
 
 def marks(axes: Axes, events: Sequence[Happened], looks: dict[str, tuple[str, str]]) -> None:
-    """A thin line for each event through a panel."""
-    for one in events:
-        axes.axvline(days(one.unix_s), color=looks[one.name][1], linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
+    """A thin line for each event through a panel; of very many none, for they would hide the curve."""
+    if len(events) <= MARKED_MAX:
+        colours = [looks[one.name][1] for one in events]
+        x = [days(one.unix_s) for one in events]
+        through = axes.get_xaxis_transform()
+        axes.vlines(x, 0, 1, transform=through, colors=colours, linewidth=0.7, linestyle=(0, (3, 2)), zorder=1)
 
 
 def event_lane(axes: Axes, span: Span, events: Sequence[Happened], looks: dict[str, tuple[str, str]]) -> None:
@@ -63,9 +66,10 @@ def event_lane(axes: Axes, span: Span, events: Sequence[Happened], looks: dict[s
     axes.spines[["left", "bottom"]].set_visible(False)
     character = (span.until - span.since) / LABEL_CHARACTERS
     ends = [span.since - 1.0] * LABEL_ROWS
+    for kind, (marker, colour) in sorted(looks.items()):
+        x = [days(one.unix_s) for one in events if one.name == kind]
+        axes.plot(x, [0.3] * len(x), marker=marker, color=colour, markersize=6, linestyle="", clip_on=False, zorder=3)
     for one in events:
-        marker, colour = looks[one.name]
-        axes.plot([days(one.unix_s)], [0.3], marker=marker, color=colour, markersize=6, clip_on=False, zorder=3)
         text = style.shown(one.name.replace("_", " "))
         width = (len(text) + 1) * character
         leftwards = one.unix_s + width > span.until
@@ -122,7 +126,7 @@ def curve_panel(axes: Axes, curve: Curve, unit: str) -> None:
     counted = unit == "count"
     there = np.isfinite(curve.mean)
     if counted:
-        axes.vlines(x[there], 0, curve.high[there], color=style.BLUE, linewidth=0.9)
+        axes.plot(*_strokes(x[there], curve.high[there]), color=style.BLUE, linewidth=0.9)
     else:
         if curve.bin_s:
             axes.fill_between(x, curve.low, curve.high, color=style.SKY, alpha=0.55, linewidth=0)
@@ -138,8 +142,8 @@ def curve_panel(axes: Axes, curve: Curve, unit: str) -> None:
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
     if len(curve.nulls):
-        ticks = axes.get_xaxis_transform()
-        axes.vlines(curve.nulls / DAY_S, 0, 0.09, transform=ticks, color=style.VERMILION, linewidth=0.5)
+        ticks = _strokes(curve.nulls / DAY_S, np.full(len(curve.nulls), 0.09))
+        axes.plot(*ticks, transform=axes.get_xaxis_transform(), color=style.VERMILION, linewidth=0.5)
 
 
 def quality_panel(axes: Axes, rows: Sequence[tuple[str, Curve]], span: Span) -> None:
@@ -148,16 +152,14 @@ def quality_panel(axes: Axes, rows: Sequence[tuple[str, Curve]], span: Span) -> 
         levels = np.full(len(curve.share), -1)
         for level, (least, _, _) in reversed(list(enumerate(style.SHARE_LOOKS))):
             levels[curve.share >= least] = level
+        pieces: dict[int, list[tuple[float, float]]] = {}
         for first, last, found in stretches(levels):
-            if found >= 0:
-                at, width = span.since + first * span.quality_bin_s, (last - first) * span.quality_bin_s
-                axes.broken_barh(
-                    [(days(at), days(width))],
-                    (-number - 0.36, 0.72),
-                    facecolor=style.SHARE_LOOKS[int(found)][1],
-                    edgecolor="#999999",
-                    linewidth=0.2,
-                )
+            at, width = span.since + first * span.quality_bin_s, (last - first) * span.quality_bin_s
+            pieces.setdefault(int(found), []).append((days(at), days(width)))
+        for level, places in sorted(pieces.items()):
+            if level >= 0:
+                colour, place = style.SHARE_LOOKS[level][1], (-number - 0.36, 0.72)
+                axes.broken_barh(places, place, facecolor=colour, edgecolor="#999999", linewidth=0.2)
     axes.set_ylim(0.6 - len(rows), 0.6)
     axes.yaxis.set_major_locator(FixedLocator([-number for number in range(len(rows))]))
     axes.set_yticklabels([style.shown(text) for text, _ in rows])
@@ -180,6 +182,12 @@ def delay_panel(axes: Axes, low: Floats, high: Floats, span: Span) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: dict(DELAYS).get(round(value), "")))
     axes.grid(axis="y", color=style.FAINT, linewidth=0.5)
+
+
+def _strokes(x: Floats, tops: Floats) -> tuple[Floats, Floats]:
+    """Upright strokes from 0 as one line with breaks, which takes a tenth of the file that a line each would."""
+    blank = np.full(len(x), np.nan)
+    return np.stack([x, x, blank], axis=1).ravel(), np.stack([np.zeros(len(x)), tops, blank], axis=1).ravel()
 
 
 def stretches(values: NDArray[Any]) -> list[tuple[int, int, float]]:

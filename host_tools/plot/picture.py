@@ -7,13 +7,16 @@ import io
 import re
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from host_tools.plot import style
-from host_tools.plot.sheet import Sheet
 from provisioning import wholefile
+
+if TYPE_CHECKING:
+    from host_tools.plot.sheet import Sheet
 
 FORMATS = ("svg", "png")
 MAKER = "sealband readings plot"
@@ -30,7 +33,7 @@ class PictureRefused(Exception):
         self.remedy = remedy
 
 
-def render(sheet: Sheet, format_: str) -> bytes:
+def render(sheet: "Sheet", format_: str) -> bytes:
     """The file's bytes.
 
     Args:

@@ -30,6 +30,7 @@ LANE_IN, BAND_IN, CURVE_IN, DELAY_IN, QUALITY_ROW_IN, GAP_IN = 0.75, 0.24, 0.82,
 MAP_IN, KEY_IN, LINE_IN = 2.5, 1.75, 0.125
 HEAD_IN, CAPTION_IN = 0.55, 0.75
 SIDE_LINES_MAX = 7
+FEW = 2  # curves that get more room
 LOOKS = {ACTIVITY: style.ACTIVITY_LOOKS, WEAR_STATE: style.WEAR_LOOKS}
 
 
@@ -54,8 +55,9 @@ class _Ready:
     @property
     def heights(self) -> list[float]:
         lanes = [LANE_IN, BAND_IN * (len(self.bands) + 1)]
+        curve = CURVE_IN * (2 if len(self.curves) <= FEW else 1)
         quality = [max(0.3, QUALITY_ROW_IN * len(self.curves))] if self.curves else []
-        return [*lanes, *[CURVE_IN] * len(self.curves), *quality, DELAY_IN]
+        return [*lanes, *[curve] * len(self.curves), *quality, DELAY_IN]
 
 
 def draw(scenes: Sequence[Scene], span: Span, vocabulary: Vocabulary, zone: tzinfo = UTC) -> Sheet:
@@ -201,12 +203,17 @@ def _figures(one: _Ready, vocabulary: Vocabulary) -> list[str]:
         lines += _wrapped("agreed to", ", ".join(names) or "nothing")
     for at, fields in one.scene.statuses[-1:]:
         told = [
-            f"{name.removeprefix('status/').replace('_', ' ')} {value:f} {unit}".strip()
+            f"{_field(name, unit)} {value:f} {unit}".strip()
             for name, field, value, unit, _ in status_values(Status(0, fields), vocabulary)
             if field != STATUS_CONSENT
         ]
         lines += _wrapped("newest status", f"{datetime.fromtimestamp(at, UTC):%m-%d %H:%MZ}, " + ", ".join(told))
     return lines
+
+
+def _field(name: str, unit: str) -> str:
+    # battery_mv with its unit behind it is battery
+    return name.removeprefix("status/").removesuffix(f"_{unit.lower()}").replace("_", " ").replace("/", " ")
 
 
 def _wrapped(name: str, text: str) -> list[str]:

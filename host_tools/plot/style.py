@@ -97,7 +97,7 @@ def shown(text: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """So long, for people: 45 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    """So long, for people: 45 s, 12 min, 3 h, 3 h 05 min, 2 d 4 h."""
     whole = round(seconds)
     if whole < 120:
         return f"{whole} s"
@@ -106,5 +106,5 @@ def duration(seconds: float) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     if hours < 48:
-        return f"{hours} h {minutes:02d} min"
-    return f"{hours // 24} d {hours % 24} h"
+        return f"{hours} h {minutes:02d} min" if minutes else f"{hours} h"
+    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"

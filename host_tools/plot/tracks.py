@@ -61,7 +61,7 @@ class Curve:
         low, high: the range at each x; the same in both where samples are drawn one by one.
         mean: what a line goes through.
         bin_s: length of the bins; 0: there are none.
-        nulls: when the device tried and had no value.
+        nulls: when the device tried and had no value; of bins, their middles.
         share: of each quality bin, how much of what was wanted came, 0 to 1; nan where nothing was wanted.
         gaps: (from, to) where samples are missing, Unix seconds.
     """
@@ -218,10 +218,11 @@ class Track:
         held = LATE * max(float(period.max()), self._usual)
         share = _held(_share(came, lacking), held / self._span.quality_bin_s)
         mean = np.divide(bins["total"], count, out=np.full(len(count), np.nan), where=there)
+        nulls = np.unique(np.floor((_floats(self._nulls) - self._span.since) / bin_s)) * bin_s + self._span.since
         columns = [middle[filled], bins["low"][filled], bins["high"][filled], mean[filled]]
         at = np.searchsorted(filled, breaks)
         x, low, high, line = (np.insert(column, at, np.nan) for column in columns)
-        return Curve(x, low, high, line, bin_s, _floats(self._nulls), share, gaps)
+        return Curve(x, low, high, line, bin_s, nulls + bin_s / 2, share, gaps)
 
 
 class States:
@@ -230,6 +231,7 @@ class States:
     def __init__(self, span: Span) -> None:
         self._span = span
         self._bin_s = span.bin_s
+        self._count = len(span.edges(self._bin_s)) - 1
         self._held: dict[int, Floats] = {}
         self._runs: list[list[float]] = []  # from, to, state
         self._last: tuple[float, int, int] | None = None  # time, state, period
@@ -258,7 +260,9 @@ class States:
         until = min(t, begun + (believed if t - begun <= believed else period or believed), self._span.until)
         if until <= begun:
             return
-        held = self._held.setdefault(state, np.zeros(len(self._span.edges(self._bin_s)) - 1))
+        held = self._held.get(state)
+        if held is None:
+            held = self._held[state] = np.zeros(self._count)
         first, last = (int((at - self._span.since) / self._bin_s) for at in (begun, until))
         if first == last:
             held[first] += until - begun

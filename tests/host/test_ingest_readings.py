@@ -101,6 +101,27 @@ def test_events_are_readings_too(fleet: Fleet):
     ]
 
 
+def test_what_a_device_says_of_itself_is_shown_when_it_is_asked_for(fleet: Fleet):
+    wearable = fleet.add()
+    told = {1: 60, 3: bytes(8), 6: 3950, 12: bytes((1, 6)), 13: [[2, 1500], [77, 3]], 99: 5}
+    process(fleet.intake(), uplink(wearable.seal(message(2, T0, told))))
+    assert list(reader(fleet).in_order(Filter())) == []
+    found = list(reader(fleet).in_order(Filter(names=frozenset({readings.record_filter("status")}))))
+    assert [(one.record, one.number, one.unit, one.meaning) for one in found] == [
+        ("status/uptime_s", 60, "s", ""),
+        ("status/battery_mv", 3950, "mV", ""),
+        ("status/consent", 1, "", "heart_rate"),
+        ("status/consent", 6, "", "activity"),
+        ("status/charge/lora", 1500, "uAh", ""),
+        ("status/charge/77", 3, "uAh", ""),
+        ("status/99", 5, "", ""),
+    ]
+    charge = Filter(names=frozenset({readings.record_filter("status/charge")}))
+    assert [one.number for one in reader(fleet).in_order(charge)] == [1500, 3]
+    # 1500 microampere hours are 5.4 coulombs
+    assert [(u, v) for _, u, v, _ in resolved(json.loads("".join(export.to_senml(found[4:5]))))] == [("C", 5.4)]
+
+
 def test_what_arrives_later_is_followed(fleet: Fleet):
     wearable, intake = fleet.add(), fleet.intake()
     process(intake, uplink(wearable.seal(telemetry(70))))

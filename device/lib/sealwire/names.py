@@ -20,6 +20,7 @@ from sealwire.messages import (
     STATUS_AIRTIME_MS,
     STATUS_BATTERY_MV,
     STATUS_CHARGE,
+    STATUS_CONSENT,
     STATUS_DROPS,
     STATUS_FREE_HEAP,
     STATUS_REFUSED,
@@ -95,6 +96,7 @@ STATUS_NAMES = {
     STATUS_AIRTIME_MS: "airtime_ms",
     STATUS_REFUSED: "refused_downlinks",
     STATUS_SAMPLES_LOST: "samples_lost",
+    STATUS_CONSENT: "consent",
     STATUS_CHARGE: "charge_uah",
 }
 
