@@ -1,9 +1,10 @@
 """Movements that might be taken for a fall or for steps, made up, and the player that hands samples to the device.
 
-Nothing here was measured. Heights, times and peaks are drawn from ranges that physics and the published recordings give;
-a jump of 30 cm is half a second in the air, a band drops 40 cm in 0.29 s.
+Nothing here was measured. Heights, times and peaks are drawn from ranges that physics and the published recordings
+give; a jump of 30 cm is half a second in the air, a band drops 40 cm in 0.29 s.
 """
 
+import functools
 import itertools
 import math
 import random
@@ -37,7 +38,7 @@ class Player(Micropython):
     def play(self, samples: Iterable[Vector], *, seed: int = 1) -> list[tuple[int, ...]]:
         """Readings of a minute each: (steps, activity, RMS)."""
         found = []
-        draw = random.Random(seed)  # noqa: S311 - a simulation, no secret
+        draw = random.Random(seed)
         gauss = draw.gauss
         looks = 0
         source = iter(samples)
@@ -117,6 +118,10 @@ def _weight(up: Vector, grams: Callable[[float], float], seconds: float) -> Iter
         yield up[0] * share, up[1] * share, up[2] * share
 
 
+def _same(share: float, _: float) -> float:
+    return share
+
+
 def _hit(up: Vector, peak_g: float, seconds: float = 0.06) -> Iterator[Vector]:
     count = max(2, int(seconds * RATE_HZ))
     for index in range(count):
@@ -137,7 +142,7 @@ def jumping(draw: random.Random) -> Iterator[Vector]:
     for _ in range(4):
         yield from _weight(up, lambda t: 1.0 - 1.2 * t, 0.25)
         yield from _weight(up, lambda t: 1.0 + 1.6 * math.sin(math.pi * t / 0.3), 0.3)
-        yield from _weight(up, lambda _, left=draw.uniform(0.05, 0.35): left, draw.uniform(0.35, 0.50))  # type: ignore[misc]
+        yield from _weight(up, functools.partial(_same, draw.uniform(0.05, 0.35)), draw.uniform(0.35, 0.50))
         yield from _hit(up, draw.uniform(3.0, 6.0), 0.1)
         yield from _hold(draw, up, draw.uniform(0.4, 1.5), 0.1)
     yield from _hold(draw, _about(draw, up, 0.1), 40)
@@ -159,8 +164,7 @@ def sitting_down_hard(draw: random.Random) -> Iterator[Vector]:
     """Into the chair, the hands into the lap: a little lighter on the way down, then up to 3.5 g."""
     up = _about(draw, HANGING)
     yield from _hold(draw, up, 10)
-    left = draw.uniform(0.60, 0.80)
-    yield from _weight(up, lambda _: left, draw.uniform(0.2, 0.35))
+    yield from _weight(up, functools.partial(_same, draw.uniform(0.60, 0.80)), draw.uniform(0.2, 0.35))
     yield from _hit(_about(draw, LAP), draw.uniform(1.8, 3.5))
     yield from _hold(draw, _about(draw, LAP), 40, 0.015)
 
@@ -182,12 +186,12 @@ def dropping_the_band(draw: random.Random) -> Iterator[Vector]:
     """Taken off and dropped on a table from 20 to 80 cm: weightless, a hard blow, two bounces, and it lies."""
     held = _about(draw, (0.6, 0.5, 0.6))
     yield from _hold(draw, held, 8, 0.04)
-    left = draw.uniform(0.01, 0.06)
-    yield from _weight(held, lambda _: left, math.sqrt(2 * draw.uniform(0.2, 0.8) / G_MS2))
+    light = functools.partial(_same, draw.uniform(0.01, 0.06))
+    yield from _weight(held, light, math.sqrt(2 * draw.uniform(0.2, 0.8) / G_MS2))
     flat = _about(draw, (0.02, 0.05, 1.0), 0.03)
     for peak in (draw.uniform(6.0, 12.0), 4.0, 2.0):
         yield from (tuple(v * s for v in flat) for s in (peak, 0.3 * peak))  # type: ignore[misc]
-        yield from _weight(flat, lambda _: 0.05, 0.08 * peak / 8)
+        yield from _weight(flat, light, 0.08 * peak / 8)
     for _ in range(int(40 * RATE_HZ)):
         yield flat
 

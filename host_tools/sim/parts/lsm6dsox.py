@@ -102,7 +102,7 @@ class Lsm6dsox(RegisterPart):
         self._fifo: list[bytes] = []
         self._word = b""
         self._tag_count = 0
-        self._overrun = False
+        self._overrun = self._lost = False
         self._sources = 0
         self._seen = _Seen()
         self._ahead = _Ahead()
@@ -133,6 +133,7 @@ class Lsm6dsox(RegisterPart):
             kept = index == count or (mode == 1 and len(self._fifo) < _DEPTH) or (mode == 6 and count - index < _DEPTH)
             if not kept and not (watches and self._wearer.activity(time_s) not in _AT_REST):
                 self._overrun |= mode == 6
+                self._lost |= mode == 6
                 continue
             vector = self._measure(time_s)
             if watches:
@@ -143,9 +144,15 @@ class Lsm6dsox(RegisterPart):
         self._registers[_STATUS] |= 0x01
 
     def _measure(self, time_s: float) -> Vector:
-        x, y, z = self._wearer.acceleration_ms2(time_s)
-        gauss = self._noise.gauss
-        return x / _G_MS2 + gauss(0.0, _NOISE_G), y / _G_MS2 + gauss(0.0, _NOISE_G), z / _G_MS2 + gauss(0.0, _NOISE_G)
+        return self._felt(time_s, self._noise.gauss)
+
+    def _felt(self, time_s: float, noise: Callable[[float, float], float] | None = None) -> Vector:
+        full_g = _RANGES_G[self._registers[_CTRL1_XL] >> 2 & 3]
+        x, y, z = (
+            max(-full_g, min(full_g, metres / _G_MS2 + (noise(0.0, _NOISE_G) if noise else 0.0)))
+            for metres in self._wearer.acceleration_ms2(time_s)
+        )
+        return x, y, z
 
     def _keep(self, vector: Vector, mode: int) -> None:
         full_g = _RANGES_G[self._registers[_CTRL1_XL] >> 2 & 3]
@@ -157,7 +164,7 @@ class Lsm6dsox(RegisterPart):
         if mode not in (1, 6):
             return
         if len(self._fifo) >= _DEPTH:
-            self._overrun = True
+            self._overrun = self._lost = True
             if mode == 1:
                 return
             self._fifo.pop(0)
@@ -205,8 +212,7 @@ class Lsm6dsox(RegisterPart):
             ahead.at_s += 1 / self.rate_hz
             if self._wearer.activity(ahead.at_s) in _AT_REST:
                 continue
-            x, y, z = self._wearer.acceleration_ms2(ahead.at_s)
-            if self._on_int1(self._recognize((x / _G_MS2, y / _G_MS2, z / _G_MS2), ahead.seen)):
+            if self._on_int1(self._recognize(self._felt(ahead.at_s), ahead.seen)):
                 ahead.raised_s = ahead.at_s
         if ahead.raised_s is None or time_s < ahead.raised_s:
             return False
@@ -243,6 +249,7 @@ class Lsm6dsox(RegisterPart):
         if _TAG <= register <= _TAG + 6:
             if register == _TAG or not self._word:
                 self._word = self._fifo.pop(0) if self._fifo else bytes(7)
+                self._lost = False
             return self._word[register - _TAG]
         match register:
             case 0x0F:
@@ -252,9 +259,11 @@ class Lsm6dsox(RegisterPart):
             case 0x3A:
                 return len(self._fifo) & 0xFF
             case 0x3B:
-                overrun, self._overrun = self._overrun, False
+                # section 9.37: FIFO_OVR_LATCHED until it is read, FIFO_OVR_IA as long as the FIFO is full
+                latched, self._overrun = self._overrun, False
                 full = len(self._fifo) >= _DEPTH
-                return len(self._fifo) >> 8 | overrun << 3 | overrun << 6 | full << 5 | self._watermark() << 7
+                over = full and self._lost
+                return len(self._fifo) >> 8 | latched << 3 | over << 6 | full << 5 | self._watermark() << 7
         value = self._registers[register]
         if _OUT <= register < _OUT + 6:
             self._registers[_STATUS] = 0
@@ -296,4 +305,4 @@ class Lsm6dsox(RegisterPart):
                 self._done_s = self._now()
             if register == _FIFO_CTRL4 and not value & 7:
                 self._fifo = []
-                self._overrun = False
+                self._overrun = self._lost = False

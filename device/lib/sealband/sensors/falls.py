@@ -23,6 +23,8 @@ _SETTLE = const(24)
 _BOUNCE = const(4)
 _LIE = const(16)
 _LIE_LOW = const(30)
+_LONG = const(60)
+_QUIET = const(236)  # (15 mg)^2
 
 
 class Falls:
@@ -76,9 +78,10 @@ class Falls:
             self._still += 1
             if variance > self._rest:
                 self._rest = variance
-            if self._still >= (_LIE if self._fell else _LIE_LOW):
-                self.open = False
-                return self._verdict(x, y, z)
+            if self._lies(x, y, z):
+                self._recent = 0
+                self._heard(self._peak)
+                return True
         else:
             self._still = self._rest = 0
             # who strikes again is not lying there
@@ -97,20 +100,26 @@ class Falls:
         self._limit = min(_LIMIT_MAX, max(_IMPACT, recent + (recent >> 1)))
         self._low_limit = min(_LIMIT_MAX, max(_LOW_IMPACT, recent << 1))
 
-    def _verdict(self, x, y, z):
-        before = self._before or self._last
-        self._before = None
-        self._last = (x, y, z)
-        self._recent = 0
-        self._heard(self._peak)
-        if self._dropped and self._rest < _DEAD:
+    # Still for long enough: lying, if the arm is turned by 30 degrees. One that is not may be a stander's; but only one
+    # that lies does not sway for long.
+    def _lies(self, x, y, z):
+        lie = _LIE if self._fell else _LIE_LOW
+        if self._still == lie:
+            if self._dropped and self._rest < _DEAD:
+                self.open = False
+                return False
+            self._rest = 0
+            a, b, c = self._before or self._last or (0, 0, 0)
+            along = a * x + b * y + c * z
+            if along > 0 and 4 * along * along >= 3 * (a * a + b * b + c * c) * (x * x + y * y + z * z):
+                return False
+        elif self._still == _LONG:
+            self.open = False
+            return self._rest < _QUIET
+        else:
             return False
-        if not before:
-            return True
-        a, b, c = before
-        along = a * x + b * y + c * z
-        # by 30 degrees
-        return along <= 0 or 4 * along * along < 3 * (a * a + b * b + c * c) * (x * x + y * y + z * z)
+        self.open = False
+        return True
 
     # the highest acceleration squared, and for how many seconds there was stillness
     def told(self):

@@ -41,7 +41,7 @@ _WORDS = const(0x3FF)  # section 9.36: DIFF_FIFO
 # sections 9.61 to 9.68; AN5272 5.1 and 5.2
 _LATCHED = const(0x41)  # INT_CLR_ON_READ, LIR
 _INTERRUPTS = const(0x80)
-_WAKE_4_G = const(0x20)  # 32 of 64 parts of the full scale
+_WAKE_4_G = const(0x0C)  # 12 of 64 parts of the full scale: half the way from 1 g to 4 g, as the slope filter has it
 _FALL_100_MS = const(0x2F)  # five samples below 500 mg on each axis
 _ON_INT1 = const(0x30)  # INT1_WU, INT1_FF
 
