@@ -20,11 +20,16 @@ RADIO_PINS: Mapping[str, tuple[str, ...]] = {
     "SX1279": ("cs", "dio0", "dio1", "reset"),
 }
 # what our driver switches for the radio, and all outputs that a part may be fed from
-PMU_RADIO_RAILS: Mapping[str, frozenset[str]] = {"AXP2101": frozenset({"ALDO1", "ALDO2", "ALDO3", "ALDO4"})}
+PMU_RADIO_RAILS: Mapping[str, frozenset[str]] = {
+    "AXP2101": frozenset({"ALDO1", "ALDO2", "ALDO3", "ALDO4"}),
+    "AXP192": frozenset({"LDO2", "LDO3"}),
+}
+PMU_RADIO_MV_MAX: Mapping[str, int] = {"AXP2101": 3500, "AXP192": 3300}
 PMU_RAILS = frozenset(
     {f"DC{number}" for number in range(1, 6)}
     | {f"ALDO{number}" for number in range(1, 5)}
     | {"BLDO1", "BLDO2", "DLDO1", "DLDO2", "CPUSLDO"}
+    | {"LDO2", "LDO3"}
 )
 # the outputs that our driver switches for a modem, with the voltages that it can set, in mV
 MODEM_RAILS: Mapping[str, tuple[int, int]] = {"DC3": (1600, 3400), "BLDO1": (500, 3500), "BLDO2": (500, 3500)}
@@ -244,7 +249,7 @@ def pmu(table: Table, pins: Pins) -> Pmu:
         chip=chip,
         address=table.integer("address", 0x08, 0x77),
         radio_rail=table.choice("radio_rail", PMU_RADIO_RAILS[chip]) if feeds_radio else None,
-        radio_mv=table.integer("radio_mv", 1800, 3500) if feeds_radio else None,
+        radio_mv=table.integer("radio_mv", 1800, PMU_RADIO_MV_MAX[chip]) if feeds_radio else None,
         i2c=i2c(own, pins) if own else None,
     )
     if section.radio_mv is not None and section.radio_mv % 100:

@@ -33,19 +33,19 @@ _PMU_BUS = """
 def _pmu():
     # it has a bus of its own
     import machine
-    from sealband.sensors.axp2101 import Axp2101
+    from sealband.sensors.{chip} import {name}
 
     bus = PMU["i2c"]
     scl, sda = machine.Pin(bus["scl"]), machine.Pin(bus["sda"])
-    return Axp2101(machine.I2C(bus["id"], scl=scl, sda=sda, freq=bus["freq_hz"]), PMU["address"])
+    return {name}(machine.I2C(bus["id"], scl=scl, sda=sda, freq=bus["freq_hz"]), PMU["address"])
 """
 
 _PMU = """
 
 def _pmu():
-    from sealband.sensors.axp2101 import Axp2101
+    from sealband.sensors.{chip} import {name}
 
-    return Axp2101(i2c(), PMU["address"])
+    return {name}(i2c(), PMU["address"])
 """
 
 _POWER = """
@@ -166,7 +166,8 @@ def board_module(board: "Board") -> str:
     body = "".join(f"{name} = {value!r}\n" for name, value in values)
     functions = [_I2C if board.i2c else _NO_I2C]
     if board.pmu:
-        functions.append(_PMU_BUS if board.pmu.i2c else _PMU)
+        chip = board.pmu.chip
+        functions.append((_PMU_BUS if board.pmu.i2c else _PMU).format(chip=chip.lower(), name=chip.capitalize()))
     functions.append(_POWER if board.pmu and board.pmu.radio_rail else _NO_POWER)
     if board.modem:
         functions.append(_MODEM_RAILS if board.modem.rails else _NO_MODEM_RAILS)

@@ -282,6 +282,48 @@ def test_modem_gets_its_supply_from_the_pmu_and_loses_it_again(tmp_path: Path) -
         assert device.call(held) == [0b001, 0x80 | 102, 0, 13, 0]
 
 
+def test_older_t_beam_s_pmu_feeds_radio_and_receiver(tmp_path: Path) -> None:
+    """AXP192 datasheet, "Register list": 0x12 outputs, 0x28 LDO2 and LDO3 (15: 3.3 V)."""
+    text = (boards.ROOT / "LILYGO_T_BEAM_SX1276" / "board.toml").read_text()
+    for old, new in (("AXP2101", "AXP192"), ("ALDO2", "LDO2"), ("ALDO3", "LDO3")):
+        text = text.replace(f'"{old}"', f'"{new}"')
+    text = text.replace("PMU.AXP2101", "PMU.AXP192")
+    (tmp_path / "board.py").write_text(boards.parse(text, "LILYGO_T_BEAM_SX1276").module())
+    with Micropython(path=[tmp_path]) as device:
+        device.run(STUBS)
+        device.run("registers.update({(0x34, 3): 0x03, (0x34, 0x12): 3})")
+        device.run("import board")
+        device.run("board.power()")
+        held = "[registers.get((0x34, at), 0) for at in (0x12, 0x28)]"
+        assert device.call(held) == [0b0111, 0xF0]
+        device.run("board.gnss_power(True)")
+        assert device.call(held) == [0b1111, 0xFF]
+        device.run("board.gnss_power(False)")
+        assert device.call(held) == [0b0111, 0xFF]
+    with pytest.raises(boards.BoardError, match="radio_mv: 3400 is no integer from 1800 to 3300"):
+        boards.parse(text.replace("radio_mv = 3300", "radio_mv = 3400"), "LILYGO_T_BEAM_SX1276")
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"), [("VIRTUAL", {13: 1}), ("HELTEC_WIRELESS_TRACKER", {3: 1, 35: 1}), ("LILYGO_T_WATCH_S3", None)]
+)
+def test_receiver_is_fed_by_its_pin_and_held_out_of_reset(
+    name: str, levels: dict[int, int] | None, tmp_path: Path
+) -> None:
+    (tmp_path / "board.py").write_text(boards.load(name).module())
+    with Micropython(path=[tmp_path]) as device:
+        device.run(STUBS)
+        device.run("import board, machine; seen = {}")
+        device.run("machine.Pin.__init__ = lambda keep, id, mode=None, value=None: seen.update({id: value})")
+        if levels is None:
+            assert device.call("hasattr(board, 'gnss_power')") is (boards.load(name).gnss is not None)
+            return
+        device.run("board.gnss_power(True)")
+        assert device.call("seen") == levels
+        device.run("board.gnss_power(False)")
+        assert device.call("seen") == dict.fromkeys(levels, 0)
+
+
 @pytest.mark.parametrize("chip", sorted(sections.MODEMS))
 def test_modem_has_a_module_with_its_family_s_table(chip: str) -> None:
     path = ROOT / "device/lib" / (sections.MODEMS[chip].replace(".", "/") + ".py")

@@ -31,7 +31,9 @@ class Axp192:
         part.expect(part.read_byte(_CHIP_ID), _ID)
         switch, register, shift, mask, least_mv, step_mv = _RAILS[name]
         if on and millivolts:
-            step = (millivolts - least_mv) // step_mv & mask
+            step = (millivolts - least_mv) // step_mv
+            if not 0 <= step <= mask:
+                raise SensorError("AXP192 has no %d mV" % millivolts)
             part.write_byte(register, part.read_byte(register) & ~(mask << shift) & 0xFF | step << shift)
             if part.read_byte(register) >> shift & mask != step:
                 raise SensorError("AXP192 does not set %s" % name)
