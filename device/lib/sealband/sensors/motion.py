@@ -19,6 +19,8 @@ _BLOCK = const(26)  # samples: half a second
 _STUCK = const(208)  # four seconds of the same sample
 _MOVING = const(2621)  # (50 mg)^2
 _STILL = const(120)  # half seconds
+_TURN = const(20)
+_KEPT = const(15)
 _MODULES = (("LSM6DSOX", "lsm6dsox"), ("BMA423", "bma423"))
 
 
@@ -47,7 +49,7 @@ class Motion:
         self._block = [0, 0, 0, 0, 0]
         self._mean = (0, 0, 0)
         self._variances = None
-        self._still = 0
+        self._still = 2 * _TURN
         self._samples = 0
         self._reading()
 
@@ -63,6 +65,9 @@ class Motion:
             fifo = self._do("start")
             self._begin()
             self._fifo = fifo
+            if fifo[4]:
+                # after deep sleep what the FIFO holds has to be enough
+                self._still = _STILL - _KEPT
 
     def _do(self, what, *more):
         return getattr(once(self._module), what)(self._part, *more)
@@ -118,8 +123,7 @@ class Motion:
             node.pace(2)
         elif not self._still:
             node.pace(1)
-        elif self._still >= _STILL:
-            self._still = 1
+        elif self._still == _STILL:
             node.pace(0)
 
     # How much it moved in the last second, in mg without gravity; None: unknown.
@@ -234,7 +238,8 @@ class Motion:
         if self._falls.block(mean[0], mean[1], mean[2], variance):
             self._fall = self._falls.told()
         moves = variance > _MOVING
-        self._still = 0 if moves else self._still + 1
+        # a turn in the chair is no motion: that takes three seconds more or less
+        self._still = max(0, self._still - _TURN) if moves else min(_STILL, self._still + 1)
         self._seconds[self._steps.gait() or (3 if moves else 0)] += 1
         self._variance += variance
 
