@@ -18,6 +18,7 @@ BENCHES = (
     "energy",
     "ack_rate",
     "heap",
+    "agreement",
     "ingest",
     "journal_import",
     "update_verify",
