@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from host_tools.sim.board import HEAP, VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.day_plan import Plan
+from host_tools.sim.script import Script, sky
 from host_tools.sim.site import Site
 from host_tools.sim.wearer import Wearer
 from provisioning.station.link import LinkError
@@ -160,6 +161,9 @@ class Day:
         tickets = site.issue(len(names))
         for number, name in enumerate(names):
             wearer = Wearer(self._seed * 100 + number, self._plan.recordings[name])
+            # until the day begins everybody is under the sky, so that receivers have their first fix behind them
+            place = self._plan.scripts[name].place
+            wearer.follow(Script((sky(0.0, 7 * _DAY_S),), self._clock.now() - 60.0, place))
             self.seen.wearers[name] = wearer
             board = site.board(
                 name,

@@ -72,6 +72,7 @@ def _long(hours: float) -> Plan:
     ada = (
         span("sleep", 0.0, 6.5),
         span("work", 8.0, 9.0),
+        span("sky", 9.1, 10.1),
         span("walk", 9.25, 9.65),
         script.fall(10.8 * scale_s, lies_s=120.0),
         span("work", 11.4, 12.2),
@@ -82,12 +83,14 @@ def _long(hours: float) -> Plan:
     )
     ben = (
         span("sleep", 0.0, 7.0),
+        span("sky", 8.1, 9.0),
         span("walk", 8.2, 8.55),
         span("work", 9.6, 10.9),
         script.sos(11.5 * scale_s, holds_s=4.5),
         span("walk", 12.1, 12.25, indoors=True),
         span("spo2", 13.0, 13.3, percent=89.0),
         span("off", 15.8, 16.3),
+        span("sky", 17.6, 18.6),
         span("walk", 18.2, 18.6),
         span("work", 21.3, 21.8),
         span("sleep", 22.6, 24.0),
@@ -107,6 +110,7 @@ def _short(hours: float) -> Plan:
     ada = (
         span("sleep", 0.0, 5.0),
         span("work", 6.0, 8.0),
+        span("sky", 0.0, 22.0),
         span("walk", 10.0, 15.0),
         script.fall(20.0 * scale_s, lies_s=120.0),
         span("work", 25.0, 27.0),
@@ -116,6 +120,7 @@ def _short(hours: float) -> Plan:
         span("off", 75.5, 78.0),
     )
     ben = (
+        span("sky", 0.0, 20.0),
         span("walk", 12.0, 17.0),
         span("work", 20.0, 23.0),
         script.sos(25.0 * scale_s, holds_s=4.5),

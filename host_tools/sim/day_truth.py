@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CELL_M = 100.0  # the setting's default
 _FIX_M = 30.0  # what a receiver may be beside the truth, at the worst
 _EDGE_S = 120.0  # around taking off and putting on nothing is judged
+# an answer that does not get through brings a frame again; before the journal is imported nobody is known
+_EXPECTED = ("replay", "unknown_device")
 _EVENT_S = 180.0  # until it is told that the band is off or on
 _M_A_DEGREE = 111_195.0
 
@@ -91,6 +93,9 @@ def compare(seen: Seen) -> list[Row]:
         rows += one.consent()
         rows += one.flow()
     rows.append(Row("frames in the store that do not open", "", seen.damaged, 0))
+    strange = {reason: count for reason, count in seen.refused.items() if reason not in _EXPECTED}
+    note = ", ".join(f"{count} {reason}" for reason, count in sorted(strange.items()))
+    rows.append(Row("frames refused that were no repetitions", "", sum(strange.values()), 0, note=note))
     return rows
 
 

@@ -163,6 +163,10 @@ def fault(seen: Seen) -> None:
     seen.lines[ADA].append(Line(NOON + 10, "[17] fault 1"))
 
 
+def refuse(seen: Seen) -> None:
+    seen.refused = {"replay": 9, "unknown_device": 2, "malformed_message": 1}
+
+
 def never_said(seen: Seen) -> None:
     seen.withdrawn[1] = None
 
@@ -207,6 +211,7 @@ CHANGES: dict[str, tuple[Callable[[Seen], None], set[str]]] = {
     "frame out of order": (out_of_order, {"frames out of order by more than 15 min"}),
     "gap": (gap, {"longest gap without coverage", "longest gap of the day"}),
     "twice": (twice, {"samples that are there twice"}),
+    "refused": (refuse, {"frames refused that were no repetitions"}),
     "fault": (fault, {"times that the board's code failed"}),
 }
 
