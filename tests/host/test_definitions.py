@@ -3,17 +3,22 @@
 import base64
 import json
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import boards
 from host_tools import cli
 from host_tools.ingest import definitions
 from host_tools.ingest.definitions import DefinitionError, Event, Record
 from host_tools.ingest.vocabulary import FilterError, Vocabulary, meaning
+from host_tools.release.bundle import compile_tree, sources
+from host_tools.sim.interpreter import find_micropython
 from tests.support.fleet import MASTER_KEY, T0, AuditEvent, Fleet, message, process, readings, store, uplink
+from tests.support.micropython import ROOT
 from tests.support.operators import log_in
 
 OWN = '''"""What the glove measures."""
@@ -52,6 +57,23 @@ def test_a_release_carries_the_numbers_only():
     made: dict = {}
     exec(definitions.device_source(definitions.read(OWN)), made)
     assert {name: value for name, value in made.items() if name != "__builtins__"} == {"GRIP": 64, "TURN": 65}
+
+
+def test_an_application_finds_its_numbers_on_the_board_and_their_names_stay_behind(tmp_path: Path):
+    define(OWN, tmp_path)
+    app = tmp_path / "my_app.py"
+    app.write_text("from records import GRIP\nprint('grip is', GRIP)\n")
+    compile_tree(ROOT / "device", tmp_path / "out", boards.load("VIRTUAL"), app=app)
+    assert b"grip_force" not in (tmp_path / "out" / "records.mpy").read_bytes()
+    done = subprocess.run(
+        [find_micropython(), "-c", "import app"],
+        env={"MICROPYPATH": str(tmp_path / "out")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "grip is 64\n", done.stderr
+    app.write_text("RECORDS = 'records are not imported'\n")
+    assert Path("records.py") not in sources(ROOT / "device", boards.load("VIRTUAL"), app)
 
 
 @pytest.mark.parametrize(
