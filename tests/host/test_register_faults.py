@@ -18,14 +18,15 @@ from host_tools.sim.parts.bme280 import Bme280
 from host_tools.sim.parts.max30102 import Max30102
 from host_tools.sim.parts.max30205 import Max30205
 from host_tools.sim.parts.tmp117 import Tmp117
-from host_tools.sim.script import DAY_S, Script, Span
+from host_tools.sim.script import DAY_S, Script, sky
 from host_tools.sim.wearer import Wearer
 from tests.support.faults import SANE, FaultyBus
 
 FAULTS = 1000
 WELL_EVERY = 12
-SKY = Script([Span("sky", 0.0, DAY_S)])
+SKY = Script((sky(0.0, DAY_S),))
 LINE = {"uart": 2, "tx": 17, "rx": 16, "baudrate": 9600}
+ADDRESS = 0x2A
 BESIDE = 200  # is added to the records of the sensor beside
 Maker = Callable[[Wearer, Callable[[], float]], Part]
 
@@ -61,9 +62,7 @@ DRIVERS = (
     Driver("max30205", "MAX30205", Max30205),
     Driver("bme280", "BME280", Bme280),
     Driver("bme280", "BMP280", lambda wearer, now: Bme280(wearer, now, chip_id=0x58)),
-    Driver(
-        "gnss", None, None, setup="board.GNSS = dict(uart=2, tx=17, rx=16, baudrate=9600)", faults=150, took_ms=60_000
-    ),
+    Driver("gnss", None, None, setup=f"board.GNSS = {LINE}", faults=150, took_ms=60_000),
     Driver("battery", None, None),
     Driver("battery", None, Axp2101, setup="from sealband.sensors.axp2101 import Axp2101 as Pmu"),
     Driver("battery", None, Axp192, setup="from sealband.sensors.axp192 import Axp192 as Pmu"),
@@ -73,41 +72,73 @@ NAMES = [f"{driver.module}-{driver.part or (driver.make.__name__ if driver.make 
 
 @pytest.fixture
 def bus(request: pytest.FixtureRequest) -> Iterator[FaultyBus]:
-    with FaultyBus(NAMES.index(request.node.callspec.id)) as bus:
+    callspec = getattr(request.node, "callspec", None)
+    with FaultyBus(NAMES.index(callspec.id) if callspec else 99) as bus:
         yield bus
 
 
 @pytest.mark.parametrize("driver", DRIVERS, ids=NAMES)
 def test_a_thousand_register_faults_reach_neither_the_loop_nor_the_records(bus: FaultyBus, driver: Driver) -> None:
+    solder(bus, driver)
+    bus.run(f"sensor = part({driver.module!r}, board{', ' + driver.options if driver.options else ''})")
+    judge(bus, driver)
+
+
+CARELESS = """
+from sealband.sensors.base import Registers, Sensor
+
+class Careless(Sensor):
+    records = (3,)
+
+    def __init__(self):
+        self.part = Registers(board.i2c(), 0x2A, "TMP117")
+
+    def read(self):
+        return (self.part.read_word(0) * 25 >> 5,)
+"""
+
+
+def test_a_driver_that_looks_at_nothing_is_found_out(bus: FaultyBus) -> None:
+    driver = Driver("tmp117", "TMP117", Tmp117)
+    solder(bus, driver)
+    bus.run(CARELESS)
+    bus.run("sensor = Careless()")
+    with pytest.raises(AssertionError, match=r"assert (-4000 <= )?[0-9]+ <= 8500"):
+        judge(bus, driver)
+
+
+def solder(bus: FaultyBus, driver: Driver) -> None:
+    """The part that will be spoilt, and one beside it that is well; `board` and `part` on the device."""
     wearer = Wearer(5, "fast")
     well = Tmp117(wearer, bus.clock)
     well.address = 0x4B
     bus.parts = {well.address: well}
-    address = 0x2A
     if driver.make is None:
         bus.adc = BatteryAdc(wearer, bus.clock, 2.0)
     else:
         make = driver.make
         bus.make = lambda: make(wearer, bus.clock)
         part = bus.make()
-        part.address = bus.spoilt = address
-        bus.parts[address] = part
+        part.address = bus.spoilt = ADDRESS
+        bus.parts[ADDRESS] = part
     bus.run("from sealband.sensors.part import part")
-    bus.run(f"board = dev.Board({f'{driver.part}={address}' if driver.part else ''})")
+    bus.run(f"board = dev.Board({f'{driver.part}={ADDRESS}' if driver.part else ''})")
     if driver.setup:
         bus.run(driver.setup)
     if driver.module == "gnss":
         bus.receiver = Receiver(Wearer(5, "fast", script=SKY), enable=1)
     if driver.setup.endswith("as Pmu"):
-        bus.run(f"board._adc = Pmu(board.i2c(), {address}); board.BATTERY = dict(board.BATTERY, divider=1.0)")
-    bus.run(f"sensor = part({driver.module!r}, board{', ' + driver.options if driver.options else ''})")
+        bus.run(f"board._adc = Pmu(board.i2c(), {ADDRESS}); board.BATTERY = dict(board.BATTERY, divider=1.0)")
+
+
+def judge(bus: FaultyBus, driver: Driver) -> None:
+    """Measure with `sensor` on the device as often as the driver's faults are many, and look at what became of it."""
     bus.run("beside = dev.Board(TMP117=0x4B)")
     bus.run("trials = dev.Trials(sensor, part('tmp117', beside))")
     records = bus.call("sensor.records")
-    outcomes = bus.trials(driver.faults, well_every=WELL_EVERY)
     seen = Counter[str]()
-    quiet = 0
-    for outcome in outcomes:
+    well_count = quiet = 0
+    for outcome in bus.trials(driver.faults, well_every=WELL_EVERY):
         assert not outcome.escaped, outcome
         assert any(record == BESIDE + 3 for record, _ in outcome.told), f"the other sensor did not go on: {outcome}"
         told = [(record, value) for record, value in outcome.told if record < BESIDE]
@@ -118,9 +149,9 @@ def test_a_thousand_register_faults_reach_neither_the_loop_nor_the_records(bus: 
         assert outcome.took_ms < driver.took_ms, outcome
         if outcome.kind is None:
             assert not outcome.errors, f"a part that is well again: {outcome}"
+            well_count += 1
             quiet += not told
         seen["told" if told else "error" if outcome.errors else "nothing"] += 1
-    well_count = sum(outcome.kind is None for outcome in outcomes)
     assert quiet <= driver.silent * well_count
     # the faults did something, and not every one of them
     assert seen["error"] > driver.faults // 10 and seen["told"] > driver.faults // 20, seen
