@@ -14,7 +14,9 @@ from host_tools.sim.gnss import Receiver
 from host_tools.sim.parts import Part
 from host_tools.sim.parts.axp import Axp192, Axp2101
 from host_tools.sim.parts.battery import BatteryAdc
+from host_tools.sim.parts.bma423 import Bma423
 from host_tools.sim.parts.bme280 import Bme280
+from host_tools.sim.parts.lsm6dsox import Lsm6dsox
 from host_tools.sim.parts.max30102 import Max30102
 from host_tools.sim.parts.max30205 import Max30205
 from host_tools.sim.parts.tmp117 import Tmp117
@@ -41,6 +43,7 @@ class Driver:
         make: the model; None: no part on the bus (the ADC).
         setup: run on the device before the first measurement; `board` is there.
         options: of part(), as they are written.
+        sensor: how it is made in place of part().
         silent: the share of measurements of a part that is well that may tell nothing.
         faults: how many.
         took_ms: how long a measurement may take.
@@ -51,6 +54,7 @@ class Driver:
     make: Maker | None
     setup: str = ""
     options: str = ""
+    sensor: str = ""
     silent: float = 0.0
     faults: int = FAULTS
     took_ms: int = 16_000
@@ -62,6 +66,8 @@ DRIVERS = (
     Driver("max30205", "MAX30205", Max30205),
     Driver("bme280", "BME280", Bme280),
     Driver("bme280", "BMP280", lambda wearer, now: Bme280(wearer, now, chip_id=0x58)),
+    Driver("motion", "LSM6DSOX", Lsm6dsox, setup="from sealband.sensors.motion import motion", sensor="motion(board)"),
+    Driver("motion", "BMA423", Bma423, setup="from sealband.sensors.motion import motion", sensor="motion(board)"),
     Driver("gnss", None, None, setup=f"board.GNSS = {LINE}", faults=150, took_ms=60_000),
     Driver("battery", None, None),
     Driver("battery", None, Axp2101, setup="from sealband.sensors.axp2101 import Axp2101 as Pmu"),
@@ -80,7 +86,8 @@ def bus(request: pytest.FixtureRequest) -> Iterator[FaultyBus]:
 @pytest.mark.parametrize("driver", DRIVERS, ids=NAMES)
 def test_a_thousand_register_faults_reach_neither_the_loop_nor_the_records(bus: FaultyBus, driver: Driver) -> None:
     solder(bus, driver)
-    bus.run(f"sensor = part({driver.module!r}, board{', ' + driver.options if driver.options else ''})")
+    options = ", " + driver.options if driver.options else ""
+    bus.run("sensor = " + (driver.sensor or f"part({driver.module!r}, board{options})"))
     judge(bus, driver)
 
 
