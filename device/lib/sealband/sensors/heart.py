@@ -7,9 +7,9 @@ from array import array
 
 from micropython import const
 
-RATE_HZ = const(25)
-WINDOW = const(200)  # samples that estimate() looks at: 8 s
-SETTLE = const(30)  # samples after a gap until the band-pass has forgotten the step: 1.2 s
+_RATE_HZ = const(25)
+_WINDOW = const(200)  # samples that estimate() looks at: 8 s
+_SETTLE = const(30)  # samples after a gap until the band-pass has forgotten the step: 1.2 s
 
 _ROOM = const(232)  # and what else a FIFO can hold, so that the next window joins this one
 _LAG_MIN = const(7)  # 214 beats/min
@@ -18,8 +18,8 @@ _HEIGHT_MAX = const(32000)
 _INTERVALS_MIN = const(3)
 _COVERED_MIN_MS = const(4500)  # what gaps leave may be the few beats of one breath, not the rate of eight seconds
 _SEGMENTS_MAX = const(4)
-# the accelerometer tells of the last second, up to two seconds late
-_SPOILED = const(50)
+# 1.5 s: the accelerometer tells of the last second, half a second late
+_SPOILED = const(38)
 
 # quality limits, in percent
 _RHYTHM_MIN = const(25)
@@ -33,30 +33,33 @@ _SPREAD_MAX = const(35)
 # The band-pass, of one channel.
 class Band:
     def __init__(self):
+        self._state = array("i", bytes(20))
         self.origin = None
 
     # what passes of this sample, in its unit
     def step(self, value):
+        state = self._state
         if self.origin is None:
             self.origin = value
-            self._slow = self._slow2 = 0
-            self._x1 = self._x2 = self._x3 = 0
+            for i in range(5):
+                state[i] = 0
         x = (value - self.origin) << 4
         # low-pass: mean of four, its first zero at 6.25 Hz
-        low = (x + self._x1 + self._x2 + self._x3) >> 2
-        self._x3 = self._x2
-        self._x2 = self._x1
-        self._x1 = x
+        low = (x + state[0] + state[1] + state[2]) >> 2
+        state[2] = state[1]
+        state[1] = state[0]
+        state[0] = x
         # high-pass: two one-pole stages, each 25 Hz / (2 pi 8) = 0.5 Hz
-        high = low - (self._slow >> 3)
-        self._slow += high
-        high2 = high - (self._slow2 >> 3)
-        self._slow2 += high2
+        high = low - (state[3] >> 3)
+        state[3] += high
+        high2 = high - (state[4] >> 3)
+        state[4] += high2
         return high2 >> 4
 
 
 class Pulse(Band):
     def __init__(self):
+        Band.__init__(self)
         self._window = array("h", bytes(2 * _ROOM))
         self.reset()
 
@@ -71,7 +74,7 @@ class Pulse(Band):
 
     # samples were lost: what comes next does not join what was before
     def gap(self):
-        self._settle = SETTLE
+        self._settle = _SETTLE
         self.origin = None
 
     # the wearer moves: what came last is worth nothing either
@@ -82,7 +85,7 @@ class Pulse(Band):
 
     # whether the window is full
     def full(self):
-        return self._count >= WINDOW
+        return self._count >= _WINDOW
 
     # one sample, 25 a second; higher while the vessels are fuller. What passed the filter, None: not settled.
     def add(self, value):
@@ -129,13 +132,13 @@ class Pulse(Band):
         return bpm
 
     def _estimate(self):
-        if self._count < WINDOW * 3 // 4:
+        if self._count < _WINDOW * 3 // 4:
             return None, "too short"
         small = self._small()
         period, correlation = self._period(small)
         if correlation < _RHYTHM_MIN:
             return None, "no rhythm"
-        reach = period * RATE_HZ // 2000
+        reach = period * _RATE_HZ // 2000
         intervals = []
         likeness = last = 0
         for begin, end in self._segments():
@@ -147,7 +150,7 @@ class Pulse(Band):
                     likeness += _likeness(small, beats[i - 1], beats[i], reach)
                     intervals.append(at - last)
                 last = at
-                found.append(at + self._gone * 1000 // RATE_HZ)
+                found.append(at + self._gone * 1000 // _RATE_HZ)
         if len(intervals) < _INTERVALS_MIN:
             return None, "too few beats"
         if likeness < _LIKENESS_MIN * len(intervals):
@@ -171,7 +174,7 @@ class Pulse(Band):
     # the window in 8 bits, so that sums of products stay small integers
     def _small(self):
         window = self._window
-        count = min(self._count, WINDOW)
+        count = min(self._count, _WINDOW)
         height = 1
         for i in range(count):
             height = max(height, abs(window[i]))
@@ -180,7 +183,7 @@ class Pulse(Band):
     # the segments of the window as (begin, end)
     def _segments(self):
         ends = self._starts[1:] + [self._count]
-        return [(self._starts[i], min(ends[i], WINDOW)) for i in range(len(ends))]
+        return [(self._starts[i], min(ends[i], _WINDOW)) for i in range(len(ends))]
 
     # the pulse's period in ms and how well the window repeats after it, in percent
     def _period(self, small):
@@ -237,8 +240,8 @@ def _likeness(small, one, other, reach):
 # where the parabola through a top and its neighbours is highest, in ms
 def _vertex_ms(values, i):
     bend = values[i - 1] - 2 * values[i] + values[i + 1]
-    shift = (values[i - 1] - values[i + 1]) * 1000 // (2 * bend * RATE_HZ) if bend else 0
-    return i * 1000 // RATE_HZ + shift
+    shift = (values[i - 1] - values[i + 1]) * 1000 // (2 * bend * _RATE_HZ) if bend else 0
+    return i * 1000 // _RATE_HZ + shift
 
 
 # how high it is there: at fast rates a top between two lags would be underrated by either

@@ -172,7 +172,7 @@ class HeartRate(Sensor):
                 if rmssd is not None:
                     count = 0
         self._check()
-        if worn and before != 1 and not lives and self._level(0) <= _TABLE_MG:
+        if worn and before != 1 and not lives and self._level() <= _TABLE_MG:
             worn = None
         self.kept = (red, self._led[1], before if worn is None else worn, count)
         return bpm if self._wants(HEART_RATE) else None, percent, rmssd, worn
@@ -183,10 +183,10 @@ class HeartRate(Sensor):
         except SensorError:
             pass
 
-    # what the accelerometer says, in mg
-    def _level(self, unknown):
+    # what the accelerometer says, in mg; 0: it knows nothing
+    def _level(self):
         level = self._motion.level() if self._motion else None
-        return unknown if level is None else level
+        return level or 0
 
     # With the red LED dark: 1 worn, 0 not, `before` between the two, None: glare.
     def _look(self, before):
@@ -274,7 +274,7 @@ class HeartRate(Sensor):
         # It may have run full between the two reads, and reading the data resets the overflow counter ("OVF_COUNTER").
         stalled = not lost and time.ticks_diff(self._ticks_ms(), self._read_at) >= _FULL_AFTER_MS
         self._read_at = self._heard = now
-        if add and self._level(0) > _MOVING_MG:
+        if add and self._level() > _MOVING_MG:
             add = False
             self._moved = True
             self.gaps += 1
