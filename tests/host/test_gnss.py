@@ -422,6 +422,48 @@ def test_what_is_kept_is_as_coarse_as_what_is_told(bus: GnssBus) -> None:
     assert kept[4] == pytest.approx(bus.clock() - datetime(2025, 1, 1, tzinfo=UTC).timestamp(), abs=2)
 
 
+SAMPLED = """
+from sealband.sampler import Every, Sampler
+from sealband.batch import Batch
+from sealband.sensors.part import part
+
+class Config:
+    quiet_from_min = quiet_to_min = 0
+    position_cell_m = {cell_m}
+
+told = {{}}
+sampler = Sampler([Every(60, part("gnss", board))], Batch(), lambda r, t, v: told.update({{r: v}}), config=Config())
+sampler.consent = {consent}
+sampler.start(60)
+for task in sampler.due(120):
+    for pause_ms in task:
+        dev.us += 1000 * pause_ms
+"""
+
+
+@pytest.mark.parametrize(("cell_m", "off_m"), [(0, 10), (100, 80), (20_000, 15_000)])
+def test_setting_of_the_server_says_how_coarse_a_position_is(bus: GnssBus, cell_m: int, off_m: int) -> None:
+    place = (47.28523, 8.56527, 500.0)
+    bus.outdoors((0, 3600), place=place)
+    bus.run(SAMPLED.format(cell_m=cell_m, consent=None))
+    told = bus.call("told")
+    assert set(told) == ({7, 8, 9} if cell_m <= 1000 else {7, 8})
+    assert metres_off((told[7], told[8]), place) < off_m
+    assert cell_m < 1000 or metres_off((told[7], told[8]), place) > 1000
+
+
+def test_receiver_is_not_even_fed_without_consent_to_any_of_its_records(bus: GnssBus) -> None:
+    bus.outdoors((0, 3600))
+    assert bus.receiver
+    fed = []
+    bus.receiver.pin = lambda number, level, now: fed.append(level)  # type: ignore[method-assign]
+    bus.run(SAMPLED.format(cell_m=100, consent="(1, 3)"))
+    assert bus.call("told") == {} and not any(fed)
+    bus.outdoors((0, 3600))
+    bus.run(SAMPLED.format(cell_m=100, consent="(1, 9)"))
+    assert set(bus.call("told")) == {9}
+
+
 # --- the line
 
 
