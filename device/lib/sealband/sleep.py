@@ -48,8 +48,8 @@ def run(node, machine):
 
 # Who armed the pin that ended the sleep is told. So long the node is to stay awake.
 def _woken(node, machine):
-    reason = machine.wake_reason()
-    if not node.watching or reason not in (_EXT0, _EXT1):
+    reason = machine.wake_reason() if node.watching else 0
+    if reason not in (_EXT0, _EXT1):
         return 0
     for i, watcher in enumerate(node.watching.watchers):
         if node.armed is None or node.armed[i] == reason:
