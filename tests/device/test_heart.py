@@ -175,3 +175,43 @@ def test_estimate_fits_a_small_heap():
     pulse.estimate()
     used = gc.mem_alloc() - before
     assert used < 6000, used
+
+
+def test_movement_takes_the_last_second_and_a_half_with_it():
+    pulse = heart.Pulse()
+    fill(pulse, 6, 72)
+    # somebody moves; it was not known at once
+    source = noise(9)
+    for _ in range(30):
+        pulse.add(160000 + int(9000 * next(source)))
+    pulse.spoil()
+    fill(pulse, 6, 72, begin=9)
+    assert pulse.full()
+    assert abs(pulse.estimate() - 72) <= 1
+
+
+def test_movement_all_the_time_leaves_nothing():
+    pulse = heart.Pulse()
+    for i in range(60):
+        fill(pulse, 0.25, 72, begin=i / 4)
+        pulse.spoil()
+    assert pulse.estimate() is None and pulse.reason == "too short"
+    # and does no harm to what comes
+    fill(pulse, 9.2, 72)
+    assert pulse.estimate() == 72
+
+
+def test_window_that_slides_goes_on_with_the_same_beats():
+    pulse = heart.Pulse()
+    fill(pulse, 9.2, 66)
+    assert pulse.estimate() == 66
+    one = pulse.beats
+    pulse.slide(100)
+    assert not pulse.full()
+    fill(pulse, 4, 66, begin=9.2)
+    assert pulse.full() and pulse.estimate() == 66
+    other = pulse.beats
+    joined = [at for at in other if at in one]
+    assert len(joined) >= 3 and other[-1] - one[0] > 9000
+    intervals = [b - a for a, b in zip(other, other[1:])]
+    assert max(intervals) - min(intervals) <= 8, intervals
