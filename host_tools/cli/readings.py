@@ -3,12 +3,13 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from host_tools.cli import readings_define, readings_plot
+from host_tools.cli import readings_define, readings_plot, readings_watch
 from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.output import json_option, print_json_line, print_table, remark, write_private
 from host_tools.cli.readings_source import filter_options, mention_damage, open_readings, wanted_of
@@ -119,23 +120,18 @@ def _cells(reading: "Reading") -> tuple[str, str, str, str]:
 
 def _follow(source: "Readings", wanted: "Filter", found: list["Reading"], seen: int, format_: str) -> None:
     from host_tools.ingest.export import plain
+    from host_tools.ingest.readings import follow
 
     try:
-        while True:
-            for reading in found:
+        for arrived in chain([found], follow(source, wanted, seen, lambda: time.sleep(FOLLOW_S))):
+            for reading in arrived:
                 if format_ == "json":
                     print_json_line(plain(reading))
                 else:
                     print("{:16}  {:20}  {:20}  {}".format(*_cells(reading)), flush=True)
-            found, before = [], seen
-            while not found:
-                found, seen = source.arrived_after(wanted, seen)
-                if seen == before:
-                    time.sleep(FOLLOW_S)
-                before = seen
     except KeyboardInterrupt:
         return
 
 
-for _command in (readings_define.define, readings_plot.plot):
+for _command in (readings_define.define, readings_plot.plot, readings_watch.watch):
     group.add_command(_command)

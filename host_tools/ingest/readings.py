@@ -6,7 +6,7 @@ found without opening anything, and frames that overlap are merged into one orde
 
 import heapq
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -263,6 +263,21 @@ class Readings:
             )
             if wanted.takes(reading):
                 yield reading
+
+
+def follow(source: Readings, wanted: Filter, seen: int, pause: Callable[[], None]) -> Iterator[list[Reading]]:
+    """What arrives, for ever, in pieces that may be empty.
+
+    Args:
+        seen: primary key of the newest frame that is known.
+        pause: called when there is nothing new; what it raises ends this.
+    """
+    while True:
+        found, newest = source.arrived_after(wanted, seen)
+        yield found
+        if newest == seen:
+            pause()
+        seen = newest
 
 
 def newest_frame() -> int:

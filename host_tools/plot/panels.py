@@ -11,6 +11,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from host_tools.ingest.export import duration
 from host_tools.plot import style
 from host_tools.plot.scene import Happened
 from host_tools.plot.tracks import Curve, Floats, Span
@@ -110,7 +111,7 @@ def band_lane(
     ]
     axes.broken_barh(heard, (row - 0.25, 0.5), facecolor="#333333", linewidth=0)
     for begun, ended in offline:
-        middle, text = days((begun + ended) / 2), f"no contact {style.duration(ended - begun)}"
+        middle, text = days((begun + ended) / 2), f"no contact {duration(ended - begun)}"
         if (ended - begun) / (span.until - span.since) * LABEL_CHARACTERS > len(text) + 2:
             axes.text(middle, row, text, ha="center", va="center", fontsize=6.5, color="#333333")
     axes.set_ylim(row - 0.55, 0.55)

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from host_tools.ingest.decode import Status
+from host_tools.ingest.export import duration
 from host_tools.ingest.readings import status_values
 from host_tools.ingest.vocabulary import Vocabulary, meaning
 from host_tools.plot import chart, panels, style
@@ -195,7 +196,7 @@ def _figures(one: _Ready, vocabulary: Vocabulary) -> list[str]:
     for number, name, _, _ in one.bands:
         held = one.scene.states[number].seconds()
         lines += [
-            f"{style.shown(name)[:17] if not index else '':18} {meaning(number, state):9} {style.duration(seconds)}"
+            f"{style.shown(name)[:17] if not index else '':18} {meaning(number, state):9} {duration(seconds)}"
             for index, (state, seconds) in enumerate(held.items())
         ]
     for _, records in one.scene.consents[-1:]:
@@ -233,7 +234,7 @@ def _period(span: Span, zone: tzinfo) -> str:
 
 
 def _caption(ready: Sequence[_Ready], span: Span) -> str:
-    bin_, quality_bin = style.duration(span.bin_s), style.duration(span.quality_bin_s)
+    bin_, quality_bin = duration(span.bin_s), duration(span.quality_bin_s)
     text = ["A line breaks where samples are missing."]
     if any(curve.bin_s for one in ready for *_, curve in one.curves):
         text.append(

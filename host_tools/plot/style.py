@@ -94,17 +94,3 @@ def event_looks(names: list[str]) -> dict[str, tuple[str, str]]:
 def shown(text: str) -> str:
     """Text without what moves a cursor, ends a line or turns the direction of writing."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
-
-
-def duration(seconds: float) -> str:
-    """So long, for people: 45 s, 12 min, 3 h, 3 h 05 min, 2 d 4 h."""
-    whole = round(seconds)
-    if whole < 120:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes:02d} min" if minutes else f"{hours} h"
-    return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
