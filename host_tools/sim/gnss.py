@@ -42,6 +42,7 @@ class Receiver:
         baudrate: of its line.
         fault: what is wrong, None: nothing.
         spoof: a place (latitude, longitude, altitude) that it is made to believe, None: the wearer's.
+        ahead_s: by how much the time is ahead that it is made to believe.
     """
 
     def __init__(self, wearer: Wearer, *, seed: int = 0, baudrate: int = 9600, enable: int | None = None) -> None:
@@ -50,6 +51,7 @@ class Receiver:
         self.baudrate = baudrate
         self.fault: GnssFault | None = None
         self.spoof: tuple[float, float, float] | None = None
+        self.ahead_s = 0
         self._said_s = 0  # up to this second all was said; 0: it is off
         self._heard_s = 0  # seconds of sky since it is fed
         self._fixed_s = -math.inf
@@ -100,7 +102,7 @@ class Receiver:
     def _bodies(
         self, second: int, place: tuple[float, float, float] | None, heard: bool, known: bool
     ) -> tuple[str, ...]:
-        when = datetime.fromtimestamp(second, UTC)
+        when = datetime.fromtimestamp(second + self.ahead_s, UTC)
         clock, date = (f"{when:%H%M%S}.00", f"{when:%d%m%y}") if known else ("", "")
         satellites = 4 + second // 60 % 8 if place else 0
         hdop = f"{0.8 + 6 / max(satellites, 1) / 4:.2f}" if place else "99.99"

@@ -464,6 +464,33 @@ def test_receiver_is_not_even_fed_without_consent_to_any_of_its_records(bus: Gns
     assert set(bus.call("told")) == {9}
 
 
+CLOCK = """
+from sealband.clock import Clock
+
+class Store:
+    def load_number(self, name):
+        return 1000
+    def save_number(self, name, number):
+        raise AssertionError
+
+clock = Clock(Store(), dev.ticks_ms, dev.time)
+dev.RTC = None  # whoever sets the chip's clock fails
+"""
+
+
+def test_forged_satellites_move_the_position_and_never_the_clock(bus: GnssBus) -> None:
+    bus.outdoors((0, 3600))
+    assert bus.receiver
+    bus.run(CLOCK)
+    before = bus.call("clock.now() - clock.uptime(), clock.valid")
+    bus.receiver.spoof, bus.receiver.ahead_s = (-54.8019, -68.3030, 20.0), 20 * 365 * 86400
+    bus.run(SAMPLED.format(cell_m=100, consent=None))
+    told = bus.call("told")
+    assert metres_off((told[7], told[8]), bus.receiver.spoof) < 100
+    assert bus.call("clock.now() - clock.uptime(), clock.valid") == before == (1000, False)
+    assert bus.call("sampler.errors") == 0
+
+
 # --- the line
 
 
