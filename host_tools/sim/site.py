@@ -175,6 +175,7 @@ class Site:
 
     def start_worker(self) -> None:
         """Start ingest; also again, after `worker.stop()`."""
+        from host_tools.ingest.answers import COPIES_S
         from host_tools.ingest.worker import IngestWorker
         from host_tools.rollout.service import Rollouts
         from host_tools.rollout.tracker import Tracker
@@ -189,6 +190,8 @@ class Site:
             self.clock.now,
             newest_release=tracker.newest_release,
             observers=[tracker],
+            # where nobody else can have heard it, an answer need not wait for what others heard
+            copies_s=COPIES_S if len(self._gateways) > 1 else 0.0,
             shared=secured.shared if secured else "ingest",
             tls=secured.tls(INGEST) if secured else None,
             **self._callbacks,  # type: ignore[arg-type]
