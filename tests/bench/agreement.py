@@ -198,9 +198,10 @@ def two_lights() -> Agreement:
 COST = """
 import math, time
 from cryptolib import aes
-from sealband.sensors.heart import Band, Pulse
+from sealband.sensors.heart import Pulse
 from sealband.sensors.spo2 import Ratio
-pulse, ratio, cipher = Pulse(), Ratio(Band(), 0), aes(bytes(16), 1)
+pulse, cipher = Pulse(), aes(bytes(16), 1)
+ratio = Ratio(pulse.other, 0)
 light = [int(100000 + 1000 * math.sin(i * 0.35)) for i in range(200)]
 def block(count):
     plain, out = bytes(16), bytearray(16)

@@ -35,7 +35,7 @@ def lights(seconds, ratio, perfusion=0.02, red=90000, infrared=130000, leak=0, h
 
 def measured(seconds=10, leak=0, calibration=None, gap_at=None, **what):
     pulse = heart.Pulse()
-    ratio = spo2.Ratio(heart.Band(), leak, calibration)
+    ratio = spo2.Ratio(pulse.other, leak, calibration)
     for i, (red, infrared) in enumerate(lights(seconds, leak=leak, **what)):
         if i == gap_at:
             pulse.gap()
@@ -95,7 +95,7 @@ def test_less_than_six_seconds_in_one_piece_give_no_number():
 
 def test_a_sample_allocates_nothing():
     pulse = heart.Pulse()
-    ratio = spo2.Ratio(heart.Band(), 0)
+    ratio = spo2.Ratio(pulse.other, 0)
     samples = list(lights(3, 0.6))
     for red, infrared in samples:
         ratio.add(red, infrared, pulse.add(infrared))

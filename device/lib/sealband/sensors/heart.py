@@ -60,6 +60,7 @@ class Band:
 class Pulse(Band):
     def __init__(self):
         Band.__init__(self)
+        self.other = Band()  # of the other light
         self._window = array("h", bytes(2 * _ROOM))
         self.reset()
 
@@ -75,7 +76,7 @@ class Pulse(Band):
     # samples were lost: what comes next does not join what was before
     def gap(self):
         self._settle = _SETTLE
-        self.origin = None
+        self.origin = self.other.origin = None
 
     # the wearer moves: what came last is worth nothing either
     def spoil(self):

@@ -46,9 +46,9 @@ _HALF = const(0x20000)
 # the two the band is as it was before.
 _OFF = const(4500)
 _ON = const(7500)
-# mg without gravity: the pulse drowns; and stiller than any arm, so that what reflects may be a table
+# mg without gravity: the pulse drowns; and what a table never shows, the accelerometer's own noise being 3 to 5
 _MOVING_MG = const(60)
-_TABLE_MG = const(3)
+_TABLE_MG = const(15)
 
 _POLL_MS = const(250)
 _LOOKS = const(4)
@@ -98,9 +98,7 @@ class HeartRate(Sensor):
             self._pointers = bytearray(3)
             self._fifo = memoryview(bytearray(_DEPTH * _SAMPLE_LEN))
             self._led = bytearray(2)
-            heart = once("sealband.sensors.heart")
-            self._pulse = heart.Pulse()
-            self._band = heart.Band()
+            self._pulse = once("sealband.sensors.heart").Pulse()
         part.expect(part.read_byte(_PART_ID), _ID)
         part.write_byte(_MODE_CONFIG, _RESET)
         for _ in range(_RESET_POLLS):
@@ -151,7 +149,7 @@ class HeartRate(Sensor):
         lives = not self._motion
         if worn and (self._wants(HEART_RATE) or self._wants(SPO2) or self._wants(HRV_RMSSD)):
             if self._wants(SPO2):
-                self._ratio = once("sealband.sensors.spo2").Ratio(self._band, leak, self._calibration)
+                self._ratio = once("sealband.sensors.spo2").Ratio(self._pulse.other, leak, self._calibration)
             self._light(red if self._ratio else 0, _current(infrared, self._infrared))
             self._pulse.reset()
             self._clear()

@@ -15,9 +15,8 @@ _PERCENT_MIN = const(70)  # nobody calibrates below
 
 
 class Ratio:
-    # band: a band-pass of its own; leak: what the photodiode sees with the LED dark; calibration: (a, b, c)
+    # band: a band-pass for red; leak: what the photodiode sees with the LED dark; calibration: (a, b, c)
     def __init__(self, band, leak, calibration=None):
-        band.origin = None
         self._how = band, leak, calibration or (1.5958422, -34.6596622, 112.6898759)
         self._sums = [0] * 6
 
