@@ -32,7 +32,7 @@ class Falls:
         self.open = False  # there was an impact, and it is not decided yet
         self._free = self._sum = self._window = 0
         self._clean = self._fell = self._dropped = False
-        self._top = self._recent = self._peak = 0
+        self._top = self._recent = self.peak = 0
         self._limit = _IMPACT
         self._low_limit = _LOW_IMPACT
         self._before = self._last = None
@@ -57,10 +57,10 @@ class Falls:
                 self.open = True
                 self._fell = self._window > 0
                 self._dropped = self._fell and self._clean
-                self._blocks = self._still = self._rest = self._peak = 0
+                self._blocks = self.still = self._rest = self.peak = 0
 
     # half a second is over: its mean and its variance. True: this was a fall.
-    def block(self, x, y, z, variance):
+    def block(self, mean, variance):
         top = self._top
         self._top = 0
         if not self.open:
@@ -68,26 +68,26 @@ class Falls:
                 a, b, c = self._last
                 d, e, f = self._before or self._last
                 self._before = (3 * d + a >> 2, 3 * e + b >> 2, 3 * f + c >> 2)
-            self._last = (x, y, z)
+            self._last = mean
             self._heard(top)
             return False
-        if top > self._peak:
-            self._peak = top
+        if top > self.peak:
+            self.peak = top
         self._blocks += 1
         if variance < _STILL:
-            self._still += 1
+            self.still += 1
             if variance > self._rest:
                 self._rest = variance
-            if self._lies(x, y, z):
+            if self._lies(mean):
                 self._recent = 0
-                self._heard(self._peak)
+                self._heard(self.peak)
                 return True
         else:
-            self._still = self._rest = 0
+            self.still = self._rest = 0
             # who strikes again is not lying there
             self.open = self._blocks <= (_BOUNCE if top > _IMPACT else _SETTLE)
         if not self.open:
-            self._heard(self._peak)
+            self._heard(self.peak)
         return False
 
     # what the arm does sets what an impact must exceed: by a fifth, without free fall by two fifths
@@ -102,9 +102,10 @@ class Falls:
 
     # Still for long enough: lying, if the arm is turned by 30 degrees. One that is not may be a stander's; but only one
     # that lies does not sway for long.
-    def _lies(self, x, y, z):
+    def _lies(self, mean):
+        x, y, z = mean
         lie = _LIE if self._fell else _LIE_LOW
-        if self._still == lie:
+        if self.still == lie:
             if self._dropped and self._rest < _DEAD:
                 self.open = False
                 return False
@@ -113,14 +114,10 @@ class Falls:
             along = a * x + b * y + c * z
             if along > 0 and 4 * along * along >= 3 * (a * a + b * b + c * c) * (x * x + y * y + z * z):
                 return False
-        elif self._still == _LONG:
+        elif self.still == _LONG:
             self.open = False
             return self._rest < _QUIET
         else:
             return False
         self.open = False
         return True
-
-    # the highest acceleration squared, and for how many seconds there was stillness
-    def told(self):
-        return self._peak, self._still >> 1
