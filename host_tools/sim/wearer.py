@@ -172,7 +172,7 @@ class Wearer:
         return x * G_MS2, y * G_MS2, z * G_MS2
 
     def activity(self, time_s: float) -> Activity:
-        """What the wearer does: "still" also for small work of the hands is wrong, that is "other"."""
+        """What the wearer does; small work of the hands is "other"."""
         return self._movement(time_s)[0].activity
 
     def steps(self, from_s: float, to_s: float) -> int:
