@@ -62,7 +62,7 @@ class HeartRate(Sensor):
     records = (HEART_RATE, SPO2, HRV_RMSSD, WEAR_STATE)
     # A measurement in which RMSSD is due takes 45 s longer.
     read_ms = _FILL_MS + _LOOKS * _POLL_MS + 100
-    big = True
+    big = alone = True
 
     # motion: what has level(), in mg. rmssd_every: RMSSD with every so manyeth measurement, 0: never. calibration: see
     # spo2.py.
