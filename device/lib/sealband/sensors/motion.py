@@ -26,7 +26,7 @@ _KEPT = const(15)
 class Motion:
     records = (STEPS, ACTIVITY, ACCELERATION_RMS)
     read_ms = 1500
-    big = False
+    big = alone = False
 
     def __init__(self, board, name):
         self._line = board.INTERRUPTS.get(name)
