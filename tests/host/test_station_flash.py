@@ -214,7 +214,7 @@ def test_a_board_runs_the_signed_release_that_was_flashed(tmp_path: Path) -> Non
     with Pipeline(tmp_path / "release", definition, ROOT / "device", ROOT / "requirements.lock", clock.now) as pipeline:
         pipeline.flash_tree(pipeline.release(1, "1.0"), tmp_path / "tree", ("ward", "sealed-by-the-band"))
     fitted = outfit(definition, Wearer(7, "middle"), clock)
-    board = VirtualBoard(tmp_path / "board", name="board", mac=MAC, clock=clock, parts=fitted.parts, adc=fitted.adc)
+    board = VirtualBoard(tmp_path / "board", name="board", mac=MAC, clock=clock, **fitted.arguments)
     with board:
         image = download("esp32", FLASH.areas)
         Flasher(board.port, "esp32").write(parts(image, 0x1000, LAYOUT, filesystem(tmp_path / "tree", VFS)))

@@ -100,7 +100,7 @@ def board(folder: Path, tree: Path, *, speed: float = 1.0) -> Iterator[Bench]:
     """The board, switched on and not enrolled."""
     clock = SimClock.start(speed)
     fitted = outfit(boards.load("VIRTUAL"), Wearer(7, "fast"), clock)
-    made = VirtualBoard(folder, name="a", mac=MAC, clock=clock, parts=fitted.parts, adc=fitted.adc)
+    made = VirtualBoard(folder, name="a", mac=MAC, clock=clock, **fitted.arguments)
     made.install(tree)
     with made:
         yield Bench(made)

@@ -208,9 +208,7 @@ def make_board(piece: Piece) -> VirtualBoard:
     clock = SimClock.start()
     fitted = outfit(boards.load("VIRTUAL"), Wearer(piece.number, "fast"), clock)
     chip = "esp32s3" if piece.fault == WRONG_MODEL else "esp32"
-    return VirtualBoard(
-        piece.folder, name=piece.eui, mac=piece.mac, clock=clock, parts=fitted.parts, adc=fitted.adc, chip=chip
-    )
+    return VirtualBoard(piece.folder, name=piece.eui, mac=piece.mac, clock=clock, **fitted.arguments, chip=chip)
 
 
 class Floor:
