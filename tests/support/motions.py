@@ -132,6 +132,15 @@ def _hit(up: Vector, peak_g: float, seconds: float = 0.06) -> Iterator[Vector]:
         yield up[0] * share, up[1] * share, up[2] * share
 
 
+def sliding_off_a_chair(draw: random.Random) -> Iterator[Vector]:
+    """A low fall: nothing falls freely, the arm strikes the floor and lies there."""
+    yield from _hold(draw, LAP, 10, 0.01)
+    after = _unit((-0.3, -0.9, 0.2))
+    yield from _turn(LAP, after, 0.6)
+    yield from _hit(after, draw.uniform(4.8, 6.0))
+    yield from _hold(draw, after, 30, 0.004)
+
+
 # --- what is no fall
 
 
