@@ -31,6 +31,7 @@ from host_tools.sim.wearer import Wearer
 class _Sim(LazyGroup):
     parts = {
         "day": "A day of two wearers, and what arrived of it.",
+        "energy": "How long a cell lasts: a day, part by part.",
         "ether": "The radio medium, and simulated gateways on it.",
         "modem": "A simulated cellular modem on a serial port.",
     }
