@@ -161,7 +161,7 @@ class _One:
             self._row("heart rate, median error", _median(beats), 3.0, "bpm", note=f"{len(beats)} numbers"),
             self._row("heart rate, numbers that are wrong by more than 10 bpm", _share(beats, 10.0), 5.0, "%"),
             self._row(
-                "heart rate, numbers in an hour", 3600 * len(beats) / (self._ends - self._begins), 2, at_least=True
+                "heart rate, numbers in an hour", 3600 * len(beats) / (self._ends - self._begins), 1, at_least=True
             ),
             self._row("heart rate, numbers while not worn", len(off), 0),
             self._row("SpO2, median error", _median(oxygen), 2.0, "%", note=f"{len(oxygen)} numbers"),
