@@ -23,13 +23,9 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 EVENTS_SHOWN = 4
-HEAD_LINES = 5  # of the table and what is below it, beside rows and events
+HEAD_LINES = 6  # of the table and what is below it, beside rows and events
 SHORT = 6  # of a device's number, on a narrow terminal
 WIDE, NARROW = 110, 78  # columns of the terminal from which on, and below which, there is more or less to see
-
-
-class _Stopped(Exception):
-    pass
 
 
 @click.command()
@@ -57,36 +53,30 @@ def watch(
     from host_tools.ingest.watching import Watched
 
     wanted = wanted_of(source, devices, records, since, None, False)
-    window_s = max(60.0, time.time() - (wanted.since or 0.0))
-    watched = Watched(window_s)
+    watched = Watched(max(60.0, time.time() - (wanted.since or 0.0)))
     seen = newest_frame()
-    watched.take(source.in_order(wanted))
     console = Console()
     on_terminal = console.is_terminal and not console.is_dumb_terminal and not as_json
     pause_s = every or (1.0 if on_terminal else 10.0)
-    done = 0
-    with stoppable() as stopping, _screen(console, on_terminal) as live:
-        due = time.monotonic()
-
-        def pause() -> None:
-            if stopping.wait(min(POLL_S, pause_s)):
-                raise _Stopped
-
-        try:
-            for arrived in follow(source, wanted, seen, pause):
+    with stoppable() as stopping:
+        for reading in source.in_order(wanted):
+            watched.take([reading])
+            if stopping.is_set():
+                return
+        with _screen(console, on_terminal) as live:
+            due = time.monotonic()
+            for arrived in follow(source, wanted, seen, lambda: stopping.wait(min(POLL_S, pause_s))):
                 watched.take(arrived)
+                if stopping.is_set() or looks == 0:
+                    break
                 if time.monotonic() < due:
                     continue
                 due = time.monotonic() + pause_s
+                looks = looks and looks - 1
                 if live is not None:
                     live.update(_picture(watched, console), refresh=True)
                 else:
                     _lines(watched, as_json)
-                done += 1
-                if looks and done >= looks:
-                    break
-        except _Stopped:
-            pass
     mention_damage(source)
 
 

@@ -265,12 +265,12 @@ class Readings:
                 yield reading
 
 
-def follow(source: Readings, wanted: Filter, seen: int, pause: Callable[[], None]) -> Iterator[list[Reading]]:
+def follow(source: Readings, wanted: Filter, seen: int, pause: Callable[[], object]) -> Iterator[list[Reading]]:
     """What arrives, for ever, in pieces that may be empty.
 
     Args:
         seen: primary key of the newest frame that is known.
-        pause: called when there is nothing new; what it raises ends this.
+        pause: called when there is nothing new.
     """
     while True:
         found, newest = source.arrived_after(wanted, seen)
