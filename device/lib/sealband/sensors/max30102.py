@@ -175,7 +175,9 @@ class HeartRate(Sensor):
         self.kept = (red, self._led[1], before if worn is None else worn, count)
         return bpm if self._wants(HEART_RATE) else None, percent, rmssd, worn
 
+    # what it takes of the heap is free until it starts again
     def stop(self):
+        self._pulse = self._ratio = None
         try:
             self._part.write_byte(_MODE_CONFIG, _SHUTDOWN)
         except SensorError:
