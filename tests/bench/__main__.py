@@ -19,6 +19,7 @@ BENCHES = (
     "ack_rate",
     "heap",
     "agreement",
+    "motion",
     "ingest",
     "journal_import",
     "update_verify",
