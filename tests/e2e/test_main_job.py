@@ -26,10 +26,9 @@ pytestmark = pytest.mark.skipif(not has_raw_repl(), reason="MicroPython's unix p
 SPEED = 20.0
 MAC = bytes.fromhex("70b3d5002000")
 APP = """
-from sealband.app import App, Every
+from sealband.app import App, Every, part
 from sealband.links.lora import LoRa
 from sealband.sensors.battery import BatteryVoltage
-from sealband.sensors.max30102 import HeartRate
 from sealband.sensors.tmp117 import SkinTemperature
 
 
@@ -37,7 +36,7 @@ def build(board):
     board.power()
     return App(
         sensors=[
-            Every(20, HeartRate(board.i2c())),
+            Every(20, part("max30102", board)),
             Every(20, SkinTemperature(board.i2c())),
             Every(60, BatteryVoltage(board.battery_adc(), board.BATTERY["divider"])),
         ],

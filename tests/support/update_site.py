@@ -21,9 +21,8 @@ LIMIT_S = 90.0  # real; a busy computer is no defect
 ASLEEP = 0x53  # last byte of the MAC of boards that sleep deeply
 APP = """
 import machine
-from sealband.app import App, Every
+from sealband.app import App, Every, part
 from sealband.links.lora import LoRa
-from sealband.sensors.max30102 import HeartRate
 from sealband.sensors.tmp117 import SkinTemperature
 
 RELEASE = %d
@@ -34,7 +33,7 @@ def build(board):
     asleep = machine.unique_id()[5] == 0x53
     return App(
         sensors=[
-            Every(30, HeartRate(board.i2c())),
+            Every(30, part("max30102", board)),
             Every(20 if asleep else 10, SkinTemperature(board.i2c())),
         ],
         links=[LoRa(board)],
