@@ -19,6 +19,8 @@ REST, MOTION, ALARM = range(3)
 PACES = ("rest", "motion", "alarm")
 WAKE_S = 1.2
 SESSION_LISTEN_S = 0.5
+SPREAD_S = 30.0
+LEAST_SLEEP_S = 2.0  # sleep.py: a restart costs about as much
 EVENT_LEN = 22
 STATUS_LEN = 120
 
@@ -130,10 +132,20 @@ def estimate(
             measured = max(measured, start + seconds)
         lengths = list(probed.frames[day.pace(at)]) if sending else []
         lengths += [EVENT_LEN] * (at in day.events) + [min(STATUS_LEN, probed.frame_max)] * status
-        end = _session(ledger, measured, lengths, probed, link) if lengths else measured
-        frames += len(lengths)
-        awake.append((float(at), end))
-        busy_until = max(busy_until, end + 2.0)
+        awake.append((float(at), measured))
+        end = measured
+        if lengths:
+            # devices with the same period do not speak at the same moment: node.py waits up to 30 s, 15 on average
+            begin = at if at in day.events else at + min(SPREAD_S, probed.send_every_s * 0.05) / 2
+            if probed.deep_sleep and begin > measured + LEAST_SLEEP_S:
+                wakes += 1
+                awake.append((begin, begin + wake_s))
+                begin += wake_s
+            begin = max(begin, measured)
+            end = _session(ledger, begin, lengths, probed, link)
+            awake.append((begin, end))
+            frames += len(lengths)
+        busy_until = max(busy_until, end + LEAST_SLEEP_S)
     awake_s = _union(awake) if probed.deep_sleep else float(DAY_S)
     for begin, end in _merged(awake) if probed.deep_sleep else [(0.0, float(DAY_S))]:
         ledger.spend(charge.CHIP, begin, end - begin)
@@ -199,7 +211,7 @@ def _merged(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     merged: list[tuple[float, float]] = []
     for begin, end in sorted(spans):
         # a pause of less than two seconds is no sleep (sleep.py)
-        if merged and begin < merged[-1][1] + 2.0:
+        if merged and begin < merged[-1][1] + LEAST_SLEEP_S:
             merged[-1] = (merged[-1][0], max(merged[-1][1], end))
         else:
             merged.append((begin, end))
