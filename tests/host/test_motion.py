@@ -1,5 +1,6 @@
 """Steps, activity, falls and deep sleep: the device's `motion()` on MicroPython against both accelerometers' models."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -290,3 +291,50 @@ def test_a_part_that_fails_before_deep_sleep_arms_nothing(bus: Bus, name: str, f
 
 def test_a_board_without_accelerometer_has_no_motion(bus: Bus) -> None:
     assert bus.call("motion_device.motion(motion_device.Board('TMP117', 0x48))") is None
+
+
+@BOTH
+def test_hundreds_of_spoilt_looks_raise_nothing_but_sensor_errors_and_alarm_nobody(bus: Bus, name: str) -> None:
+    source = random.Random(11)
+    part = put_on(bus, name, script.walk(300, 900))
+    errors = 0
+    for _ in range(400):
+        part.fault = source.choice([None, None, None, *Fault])
+        bus.late_s = lambda: source.choice((0.0, 0.0, 0.0, 5.0))
+        level = bus.call("band.motion.level()")
+        assert level is None or 0 <= level <= 14000
+        error = bus.call("bus.attempt(band.live, 2)")
+        if error is not None:
+            assert error.startswith("SensorError: "), error
+            errors += 1
+            part.fault = None
+            bus.run("band.motion.close()")
+            bus.run("band.begin()")
+        else:
+            values = bus.call("bus.attempt(band.reading)")
+            if isinstance(values, tuple):
+                steps, activity, rms = values
+                assert 0 <= steps <= 400 and 0 <= activity <= 3 and 0 <= rms <= 14000
+            else:
+                assert values.startswith("SensorError: "), values
+    assert 80 < errors < 320
+    assert bus.call("band.node.events") == []
+
+
+@BOTH
+def test_one_flipped_bit_in_a_quiet_hour_is_no_fall(bus: Bus, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = put_on(bus, name)
+    live(bus, 20)
+    read = part.read
+    spoilt = []
+
+    def flipped(count: int) -> bytes:
+        data = bytearray(read(count))
+        if len(data) > 5 and len(spoilt) < 3:
+            spoilt.append(bus.now)
+            data[2 if name == "LSM6DSOX" else 1] ^= 0x40
+        return bytes(data)
+
+    monkeypatch.setattr(part, "read", flipped)
+    live(bus, 60)
+    assert spoilt and bus.call("band.node.events") == []

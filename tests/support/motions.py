@@ -264,7 +264,7 @@ def washing(draw: random.Random) -> Iterator[Vector]:
 def driving(draw: random.Random) -> Iterator[Vector]:
     """Hands at the wheel: the road's noise, a curve or a pothole now and then."""
     push = 0.0
-    for index in range(int(300 * RATE_HZ)):
+    for index in range(int(120 * RATE_HZ)):
         push = 0.7 * push + draw.gauss(0.0, 0.03)
         if draw.random() < 1 / (9 * RATE_HZ):
             push += draw.uniform(0.2, 0.8)

@@ -100,8 +100,8 @@ class Falls:
         self._limit = min(_LIMIT_MAX, max(_IMPACT, recent + (recent >> 1)))
         self._low_limit = min(_LIMIT_MAX, max(_LOW_IMPACT, recent << 1))
 
-    # Still for long enough: lying, if the arm is turned by 30 degrees. One that is not may be a stander's; but only one
-    # that lies does not sway for long.
+    # Still for long enough: lying, if the arm is turned by 30 degrees. One that is not may be a stander's who jumped; but
+    # only one that lies does not sway for long.
     def _lies(self, mean):
         x, y, z = mean
         lie = _LIE if self._fell else _LIE_LOW
@@ -113,6 +113,7 @@ class Falls:
             a, b, c = self._before or self._last or (0, 0, 0)
             along = a * x + b * y + c * z
             if along > 0 and 4 * along * along >= 3 * (a * a + b * b + c * c) * (x * x + y * y + z * z):
+                self.open = self._fell
                 return False
         elif self.still == _LONG:
             self.open = False
