@@ -2,7 +2,8 @@
 
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import rich_click as click
@@ -13,9 +14,10 @@ import boards
 from host_tools.cli import CommandFailed
 from host_tools.cli.output import json_option, print_json, print_json_line, remark, shown
 from host_tools.cli.stop import stoppable
-from host_tools.device import trial
+from host_tools.device import stubs, trial
 from host_tools.device.application import Application
 from host_tools.device.happening import Happening
+from host_tools.device.real import Port, RealRun, there
 from host_tools.device.session import Outcome, follow, uncompiled
 from host_tools.device.trace import Trace, TraceWriter
 from host_tools.release.bundle import CompileFailed
@@ -45,6 +47,8 @@ def group() -> None:
 @group.command()
 @click.argument("app", type=click.Path(path_type=Path, dir_okay=False), default="app.py")
 @click.option("--board", "definition", help="The board definition; default: VIRTUAL, or that of the trace.")
+@click.option("--port", help="The serial port of a real board; without it, the virtual board.")
+@click.option("--library", is_flag=True, help="With --port: take Sealband's library from here, not from the board.")
 @click.option("--reload", is_flag=True, help="Exchange the application whenever one of its files changes.")
 @click.option(
     "--speed",
@@ -66,6 +70,8 @@ def group() -> None:
 def run(
     app: Path,
     definition: str | None,
+    port: str | None,
+    library: bool,
     reload: bool,
     speed: float,
     seconds: float | None,
@@ -88,13 +94,23 @@ def run(
         show.happening(Happening("remark", "the trace's recording was cut off; what there is of it is played"))
     if keep and keep.exists() and any(keep.iterdir()):
         raise CommandFailed(f"{keep} is not empty", "name a new folder")
+    if port:
+        if speed != SPEED or replay or offline or keep or script:
+            raise click.UsageError("--speed, --script, --replay, --offline and --keep are for the virtual board")
+        with stoppable() as stopping, ExitStack() as stack:
+            writer = _recording(stack, record, board.name, "board")
+            with _compiles():
+                real = stack.enter_context(RealRun(application, Port(port), library=library, record=writer))
+            outcome = follow(real, application, show.happening, stopping, seconds=seconds, reload=reload)
+        _close(outcome, as_json, None)
+        return
     with stoppable() as stopping, ExitStack() as stack:
         from host_tools.device.virtual import VirtualRun
         from host_tools.sim.script import load
         from host_tools.sim.wearer import Wearer
 
         directory = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealband-run-")))
-        try:
+        with _compiles():
             virtual = stack.enter_context(
                 VirtualRun(
                     application,
@@ -107,10 +123,16 @@ def run(
                     replay=trace,
                 )
             )
-        except CompileFailed as error:
-            raise CommandFailed(uncompiled(error).text, "correct the line") from error
         outcome = follow(virtual, application, show.happening, stopping, seconds=seconds, reload=reload)
     _close(outcome, as_json, keep)
+
+
+@contextmanager
+def _compiles() -> Iterator[None]:
+    try:
+        yield
+    except CompileFailed as error:
+        raise CommandFailed(uncompiled(error).text, "correct the line") from error
 
 
 def _recording(stack: ExitStack, path: Path | None, board: str, source: str) -> TraceWriter | None:
@@ -134,6 +156,7 @@ def _close(outcome: Outcome, as_json: bool, keep: Path | None) -> None:
 @group.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True), default=".")
 @click.option("--board", "definition", default=VIRTUAL, show_default=True, help="Whose board.py the tests import.")
+@click.option("--port", help="The serial port of a real board; without it, this machine's MicroPython.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -143,11 +166,11 @@ def _close(outcome: Outcome, as_json: bool, keep: Path | None) -> None:
     help="Real seconds that one test may take.",
 )
 @json_option
-def test(path: Path, definition: str, timeout_s: float, as_json: bool) -> int:
+def test(path: Path, definition: str, port: str | None, timeout_s: float, as_json: bool) -> int:
     """Run the tests test_*() of PATH's files test_*.py on MicroPython, with simulated buses."""
     files = trial.find(path)
     results: list[trial.Result] = []
-    with trial.here(DEVICE, boards.load(definition)) as runner:
+    with there(Port(port)) if port else trial.here(DEVICE, boards.load(definition)) as runner:
         for file in files:
             for result in trial.run(file, runner, timeout_s):
                 results.append(result)
@@ -159,6 +182,18 @@ def test(path: Path, definition: str, timeout_s: float, as_json: bool) -> int:
     else:
         Console().print(Text(f"{len(results) - failed} passed, {failed} failed"), highlight=False)
     return int(failed > 0)
+
+
+@group.command("stubs")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default="typings")
+@json_option
+def put_stubs(directory: Path, as_json: bool) -> None:
+    """Put typed stubs of the application interface into DIRECTORY, for editors and type checkers."""
+    count = stubs.put(DEVICE / "typings", directory)
+    if as_json:
+        print_json({"directory": str(directory), "files": count})
+    else:
+        remark(f'{count} files in {directory}; pyright finds ./typings by itself, mypy by mypy_path = "{directory}"')
 
 
 def _show_result(one: trial.Result) -> None:

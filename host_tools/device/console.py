@@ -12,6 +12,7 @@ from host_tools.device.happening import Happening, harmless
 
 STARTED = "sealband-run started"
 ENDED = "sealband-run ended"
+NOT_ENROLLED = "sealband: not enrolled"
 RUNNING = "sealband: running as "
 TRACE_MAX = 40  # lines
 AGAIN_S = 5.0
@@ -80,6 +81,8 @@ class Console:
             yield Happening("running", f"running as {device}", {"device": device})
         elif line:
             yield Happening("line", line, {"line": line})
+            if line == NOT_ENROLLED:
+                yield Happening("remark", "a board without an identity runs nothing: enrol it with `sealband station`")
 
     def _error(self, trace: list[str], said: str, now_s: float) -> Iterator[Happening]:
         key = "\n".join([*trace, said])

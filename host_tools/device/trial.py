@@ -26,6 +26,7 @@ from host_tools.sim.process import environment
 
 BENCH = Path(__file__).with_name("micropython") / "bench"
 TIMEOUT_S = 20.0  # real seconds for one test
+FOLDER = "develop"  # in a board's root, where what is pushed for a run lies
 OUTPUT_MAX = 256 << 10  # bytes that one file's tests may print
 FILES_MAX = 500
 _HEAD = "Traceback (most recent call last):"
@@ -146,9 +147,10 @@ def _raised(file: Path, name: str, printed: list[str]) -> Result:
     if not starts:
         return _failed(file, name, "no reason given", printed)
     trace = [harmless(line) for line in lines[starts[-1] + 1 : -1]]
-    known = {path.name: path for path in file.parent.rglob("*.py")} | {
-        str(path): path for path in file.parent.rglob("*.py")
-    }
+    known: dict[str, Path] = {}
+    for path in file.parent.rglob("*.py"):
+        # beside the test, as the interpreter calls it here, and on a board
+        known |= {path.name: path, str(path): path, f"/{FOLDER}/{path.name}": path}
     error = located(trace, harmless(lines[-1]), known)
     place = (Path(error.data["file"]), int(error.data["line"])) if error.data["file"] else None
     source = ""

@@ -1,0 +1,1 @@
+"""Ways to the server, a file each."""
