@@ -262,6 +262,8 @@ class _One:
         return rows
 
     def places(self) -> list[Row]:
+        if not any(one.record_id == LATITUDE for told in self._seen.readings.values() for one in told):
+            return []  # an application without a receiver
         longitudes = {one.unix_s: float(one.value) for one in self._of(LONGITUDE) if one.value is not None}
         most_m = CELL_M / math.sqrt(2) + _FIX_M
         beyond, count, cells = 0, 0, set()
