@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -249,6 +250,7 @@ def test_sentences_of_a_maker_s_manual_are_whole(bus: GnssBus) -> None:
         (said(RMC, GGA.replace(",N,", ",,")), None),
         (said(RMC, GGA.replace("499.6", "19000")), None),
         (said(RMC.replace("091226", "321326"), GGA), None),
+        (said(RMC.replace("091226", "91226"), GGA), None),
         (said(RMC, GGA).replace(b"*", b" "), None),
         (said(RMC, GGA[:-20]), None),
         (said(RMC.replace("GN", "PU"), GGA.replace("GN", "PU")), None),
@@ -340,6 +342,18 @@ def test_weak_sky_is_given_up_within_a_minute(bus: GnssBus) -> None:
     bus.receiver._bodies = lambda second, place, *more: heard(second, None, *more)  # type: ignore[method-assign]
     values, took_s = bus.call("read()")
     assert values == (None, None, None) and 50 <= took_s <= 56
+
+
+def test_fix_that_is_worse_than_two_hundred_metres_is_none_told(bus: GnssBus) -> None:
+    bus.outdoors((0, 3600))
+    assert bus.receiver
+    bodies = bus.receiver._bodies
+    bus.receiver._bodies = lambda *seen: tuple(  # type: ignore[method-assign]
+        re.sub(r"^(GNGGA(,[^,]*){7}),[^,]*", r"\1,45.00", body) for body in bodies(*seen)
+    )
+    values, took_s = bus.call("read()")
+    assert values == (None, None, None) and took_s >= 50
+    assert bus.call("sensor.kept[:2]") == (None, 1)
 
 
 @pytest.mark.parametrize("fault", [GnssFault.SILENT, GnssFault.GARBAGE, GnssFault.CHECKSUM, GnssFault.ENDLESS])

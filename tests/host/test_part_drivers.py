@@ -1,6 +1,7 @@
 """MAX30205, BME280 and the power management chips: the drivers on MicroPython against the register models."""
 
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -219,6 +220,67 @@ def test_board_without_the_part_has_no_such_sensor(bus: Bus, name: str) -> None:
     assert bus.call(f"bus.attempt({name}.sensor, board)").startswith("SensorError: no ")
 
 
+TRUTHS: dict[str, Callable[[Wearer, float], tuple[float, ...]]] = {
+    "tmp117": lambda wearer, now: (100 * wearer.skin_temperature_c(now),),
+    "max30205": lambda wearer, now: (100 * wearer.skin_temperature_c(now),),
+    "bme280": lambda wearer, now: (10 * wearer.ambient_c(now), 10 * wearer.pressure_hpa(now)),
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_single_bit_that_flips_on_the_bus_changes_no_value(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    wearer = Wearer(7)
+    part: RegisterPart = Tmp117(wearer, bus.clock) if name == "tmp117" else MODELS[name](wearer, bus.clock)
+    bus.solder([part])
+    read = part.read
+    state = {"left": 1_000_000}
+    source = random.Random(3)
+
+    def flip(n: int) -> bytes:
+        data = bytearray(read(n))
+        state["left"] -= 1
+        if not state["left"]:
+            data[source.randrange(n)] ^= 1 << source.randrange(8)
+        return bytes(data)
+
+    monkeypatch.setattr(part, "read", flip)
+    make = SENSORS.get(name, "tmp117.SkinTemperature(i2c, sleep_ms=bus.sleep_ms)")
+    refused = 0
+    for turn in range(400):
+        state["left"] = 1 + turn % 10
+        bus.run(f"sensor = {make}")
+        outcome = bus.call("bus.attempt(sensor.start) or bus.attempt(sensor.read)")
+        if isinstance(outcome, str):
+            assert outcome.startswith("SensorError: ")
+            refused += 1
+        else:
+            assert outcome == pytest.approx(TRUTHS[name](wearer, bus.now), abs=3.0)
+        bus.now += 60
+    assert 100 < refused < 400
+
+
+def test_what_a_barometer_measured_before_is_not_told_again(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = part_of(bus, "bme280")
+    bus.run("sensor.start()")
+    assert isinstance(bus.call("sensor.read()"), tuple)
+    store = part._store
+    # the order to convert is lost from here on
+    monkeypatch.setattr(part, "_store", lambda register, value: register == 0xF4 or store(register, value))
+    bus.run("sensor.start()")
+    assert bus.call("bus.attempt(sensor.read)") == "SensorError: BME280 does not convert"
+
+
+def test_barometer_that_says_it_is_done_and_measured_nothing_is_an_error(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = part_of(bus, "bme280")
+    bus.run("sensor.start()")
+    monkeypatch.setattr(part, "_advance", lambda: part.__dict__["_registers"].__setitem__(0xF4, 0x2C))
+    assert bus.call("bus.attempt(sensor.read)") == "SensorError: BME280 has not measured"
+
+
 # --- AXP192
 
 
@@ -235,6 +297,8 @@ def test_older_pmu_switches_its_rails_and_reads_the_cell(bus: Bus) -> None:
     assert part.memory[0x28] == 0xFA and part.memory[0x12] == 0x0F
     bus.run("pmu.rail('DC1', 3300)")
     assert part.memory[0x26] == 104
+    assert bus.call("bus.attempt(pmu.rail, 'LDO2', 3400)") == "SensorError: AXP192 has no 3400 mV"
+    assert part.memory[0x28] == 0xFA
     bus.run("pmu.rail('LDO3', on=False)")
     assert part.memory[0x12] == 0x07 and part.memory[0x28] == 0xFA
     (millivolts,) = bus.call("battery.BatteryVoltage(pmu, 1.0).read()")
