@@ -35,7 +35,7 @@ SPEED_MAX = 200
 def group(out: Path | None, hours: float, speed: float, seed: int, app: Path | None, as_json: bool) -> None:
     """Two wearers' day: walks, a fall, an SOS, the band taken off, no coverage, consent withdrawn; held against truth.
 
-    A whole day takes about 20 minutes. Exit 1 when a limit is missed.
+    A whole day takes about 40 minutes at the default speed. Exit 1 when a limit is missed.
     """
     if out and out.exists() and any(out.iterdir()):
         raise CommandFailed(f"{out} is not empty", "name a new folder")
