@@ -356,3 +356,42 @@ def test_the_model_inverts_the_curve_that_the_driver_has() -> None:
     # application note 6845, worked out by hand
     for percent, ratio in ((99.08, 0.4), (95.76, 0.5), (79.63, 1.0)):
         assert ratio_of_ratios(percent) == pytest.approx(ratio, abs=0.001)
+
+
+CONSENT = """
+from sealband.app import Every
+from sealband.batch import Batch
+from sealband.sampler import Sampler
+from sealband.sensors.part import part
+class Fitted:
+    PARTS = {"MAX30102": 0x57}
+    i2c = lambda self: bus.I2C()
+told = []
+more = {"sleep_ms": bus.sleep_ms, "ticks_ms": bus.ticks_ms}
+sampler = Sampler([Every(60, part("max30102", Fitted(), **more))], Batch(), lambda *one: told.append(one))
+sampler.start(0)
+def cycle(t):
+    told.clear()
+    for task in sampler.due(t):
+        for pause in task: bus.sleep_ms(pause)
+    return sorted(record for record, _, _ in told)
+"""
+
+
+def test_consent_decides_what_is_lit_and_told_at_the_next_measurement(plain: HeartDriver) -> None:
+    wearer = Wearer(1, "fast")
+    part = Watched(wearer, plain.clock)
+    plain.solder([part])
+    plain.run(CONSENT)
+    plain.run("sampler.consent = {1, 13}")
+    assert plain.call("cycle(60)") == [1, 13]
+    assert part.lit == {0}
+    plain.run("sampler.consent = {13}")
+    begun = plain.now
+    assert plain.call("cycle(120)") == [13]
+    assert plain.now - begun < 1.0
+    plain.run("sampler.consent = None")
+    assert plain.call("cycle(180)") == [1, 2, 13]
+    assert part.lit == {0, 0x1F}
+    plain.run("sampler.consent = set()")
+    assert plain.call("cycle(240)") == []

@@ -166,6 +166,8 @@ class Sampler:
         try:
             if hasattr(sensor, "settings"):
                 sensor.settings = self._config
+            if hasattr(sensor, "wanted"):
+                sensor.wanted = self.consent
             sensor.start()
             while len(taken) < every.burst:
                 steps = sensor.measure()

@@ -15,6 +15,7 @@ class Part:
         self._how = how  # name, board, options
         self.kept = None
         self.settings = None
+        self.wanted = None  # the records that may be measured, None: all
         self._driver = None
         driver = self._load()
         self.records = driver.records
@@ -30,6 +31,8 @@ class Part:
         self._driver = driver = self._load()
         if hasattr(driver, "settings"):
             driver.settings = self.settings
+        if hasattr(driver, "wanted"):
+            driver.wanted = self.wanted
         driver.start()
 
     def measure(self):
