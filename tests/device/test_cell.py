@@ -2,8 +2,8 @@
 # virtual time on fake flash; what the board measures is written here.
 import sys
 
-from device.fakes import FakeRtc
-from device.wearable import CountingSensor, Wearable
+from device.fakes import DONE, UNDONE, FakeRtc, sweep
+from device.wearable import CountingSensor, ServerLink, Time, Wearable
 
 from sealband.app import Every
 from sealband.outbox import EVENT
@@ -293,3 +293,62 @@ def test_flash_that_refuses_keeps_no_cell_from_being_judged():
     w.adc.mv = 3400
     w.run(2600)
     assert w.node.low == 1
+
+
+# The same board after its power came back: what it has in flash, the server that heard it, a link that is deaf.
+class Cut(Banded):
+    def __init__(self, world, first, mv):
+        self.adc = Adc()
+        self.adc.mv = mv
+        self.board = Board()
+        self.board.adc = self.adc
+        self.time = Time()
+        self.time.ms = first.time.ms
+        self.battery = self.skin = None
+        self.world, self.server, self.more, self.settings = world, first.server, [], {}
+        self.link = ServerLink(self.time, first.server)
+        self.link.deaf = True
+        world.mount()
+        self.start(world.rtc.memory() != b"")
+
+
+def test_a_power_cut_while_an_empty_cell_is_saved_loses_nothing_sealed_and_the_event_is_told():
+    first = Banded()
+    first.run(1300)
+    first.link.deaf = True
+    first.run(700)
+    from sealband import sleep
+
+    sleep.suspend(first.node)
+    stored = first.server.stored
+
+    def run(world):
+        w = Cut(world, first, 3290)
+        assert w.node.resumed and len(w.node.batch)
+        for key in w.queue():
+            world.send(("queued", key[1:]))
+        try:
+            w.run(700)
+        except Slept:
+            for key in w.queue():
+                world.send(("queued", key[1:]))
+
+    def check(world):
+        w = Cut(world, first, 4000)
+        queued = [key[1:] for key in w.queue()]
+        for _, key in world.air:
+            assert key in queued, key
+        # with the same cell it is judged again, unless that was told already
+        w.adc.mv = 3290
+        try:
+            w.run(1300)
+        except Slept:
+            pass
+        first.server.stored = dict(stored)
+        for key in w.queue():
+            w.server.open(bytes(w.node.outbox.read(key)))
+        told = len(w.events())
+        first.server.stored = stored
+        assert 1 <= told <= 2, told
+
+    assert sweep(first.world, run, check, (UNDONE, DONE)) > 20
