@@ -3,6 +3,8 @@
 #
 # It is a watcher and a sensor at once. watch() empties the part's FIFO every two seconds and feeds the algorithms;
 # measure() tells what they found since it was asked last. All integers; 1024 is 1 g.
+import gc
+
 from micropython import const
 
 from sealband import once
@@ -54,6 +56,7 @@ class Motion:
             self._fifo = fifo
 
     def _do(self, what, *more):
+        gc.collect()
         return getattr(once("sealband.sensors." + self._part.name.lower()), what)(self._part, *more)
 
     def stop(self):
