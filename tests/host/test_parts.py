@@ -1,5 +1,7 @@
 """The register models against the datasheets: MAX30102 (19-7740 Rev 1) and TMP117 (SNOSD82D)."""
 
+import statistics
+
 import pytest
 
 from host_tools.sim.parts import Fault, Nack, RegisterPart
@@ -171,6 +173,43 @@ def test_max30102_without_skin_sees_only_its_window(clock: Clock) -> None:
     measure(part)
     clock.now += 0.015
     assert int.from_bytes(peek(part, 0x07, 3), "big") < 3000
+
+
+@pytest.mark.parametrize(("percent", "ratio"), [(99.08, 0.4), (95.76, 0.5), (86.0, 0.7967), (79.63, 1.0)])
+def test_max30102_red_follows_the_wearers_saturation(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, percent: float, ratio: float
+) -> None:
+    # application note 6845, worked out by hand
+    wearer = Wearer(1, "fast")
+    monkeypatch.setattr(wearer, "spo2_percent", lambda _: percent)
+    part = Max30102(wearer, clock)
+    measure(part, mode=3, average=2)
+    lights: list[list[int]] = [[], []]
+    for _ in range(20):
+        clock.now += 1.0
+        data = peek(part, 0x07, 25 * 6)
+        for place in range(0, len(data), 3):
+            lights[place // 3 % 2].append(int.from_bytes(data[place : place + 3], "big"))
+    swing = [statistics.pstdev(light) / statistics.fmean(light) for light in lights]
+    assert swing[0] / swing[1] == pytest.approx(ratio, rel=0.02)
+
+
+def test_max30102_leaking_light_is_seen_with_the_led_dark(clock: Clock) -> None:
+    part = Max30102(Wearer(1, "fast"), clock, leak_na=lambda _: 1000.0)
+    measure(part, mode=3)
+    poke(part, 0x0C, 0, 0x1F)
+    clock.now += 0.1
+    red, infrared = peek(part, 0x07, 6)[:3], peek(part, 0x07, 6)[3:]
+    # 1000 nA of 4096
+    assert int.from_bytes(red, "big") == pytest.approx(1000 / 4096 * 262143, rel=0.01)
+    assert int.from_bytes(infrared, "big") > 1.5 * int.from_bytes(red, "big")
+
+
+def test_max30102_scale_ends_where_it_is_full(clock: Clock) -> None:
+    part = Max30102(Wearer(1, "fast"), clock, leak_na=lambda _: 5000.0)
+    measure(part, mode=3)
+    clock.now += 0.1
+    assert peek(part, 0x07, 6) == b"\x03\xff\xff" * 2
 
 
 def test_max30102_shutdown_keeps_registers_and_stops_converting(optical: Max30102, clock: Clock) -> None:
