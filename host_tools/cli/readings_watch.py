@@ -25,7 +25,7 @@ POLL_S = 0.5
 EVENTS_SHOWN = 4
 HEAD_LINES = 6  # of the table and what is below it, beside rows and events
 SHORT = 6  # of a device's number, on a narrow terminal
-WIDE, NARROW = 110, 78  # columns of the terminal from which on, and below which, there is more or less to see
+WIDE, NARROW = 112, 94  # columns of the terminal from which on, and below which, there is more or less to see
 
 
 @click.command()

@@ -124,8 +124,8 @@ def _trend(
 ) -> tuple[float | None, ...]:
     sums: list[list[float]] = [[0.0, 0] for _ in range(parts)]
     for at, value in samples:
-        index = int((at - begun) / window_s * parts)
-        if 0 <= index < parts:
+        index = min(int((at - begun) / window_s * parts), parts - 1)
+        if at >= begun:
             sums[index][0] += float(value)
             sums[index][1] += 1
     return tuple(total / count if count else None for total, count in sums)
