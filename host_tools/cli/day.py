@@ -62,6 +62,11 @@ def group(out: Path | None, hours: float, speed: float, seed: int, app: Path | N
             _lines(rows, names),
             title=f"A day of {hours:g} h in {seen.real_s:.0f} s, {speed:g} times real time",
         )
+    if seen.stalls:
+        remark(
+            f"The computer was {seen.stalls} times late by more than a second of the day, at most by"
+            f" {seen.longest_stall_s:.1f} s: what is missed may be its fault."
+        )
     if out:
         shown = ", ".join(path.name for path in drawn) or "no pictures: pip install 'sealband[plot]'"
         remark(f"{out} has registry.db, keys, boards, their consoles; {shown}")

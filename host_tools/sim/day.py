@@ -35,6 +35,7 @@ _BEFORE_S: Final = 1200.0  # virtual, for enrolment: a real half minute
 _STEP_S: Final = 0.25  # real
 _DRAIN_S: Final = 1800.0  # virtual, and no less than so many real seconds:
 _DRAIN_REAL_S: Final = 30.0
+_LOOK_S: Final = 0.01  # real
 _SWITCH_S: Final = 0.0005  # real; Python's 5 ms from thread to thread are a third of a virtual second
 
 
@@ -80,6 +81,8 @@ class Seen:
         damaged: frames in the store that do not open.
         waiting: frames that boards had sealed and that had not come in the end, by name.
         real_s: how long the day took.
+        stalls, longest_stall_s: how often the computer was late by more than a virtual second, and the most, likewise:
+            what is missed then may be the computer's fault.
     """
 
     plan: Plan
@@ -96,6 +99,8 @@ class Seen:
     enrolled: dict[str, str] = field(default_factory=dict)
     real_s: float = 0.0
     speed: float = SPEED
+    stalls: int = 0
+    longest_stall_s: float = 0.0
 
 
 class Day:
@@ -156,13 +161,30 @@ class Day:
         site = Site(self._folder, self._clock, on_frame=self._on_frame, seed=self._seed, app=self._app)
         with site:
             self._enrol(site)
-            self._play(site)
-            self._drain(site)
+            over = threading.Event()
+            watch = threading.Thread(target=self._watch_time, args=(over,), name="day-time", daemon=True)
+            watch.start()
+            try:
+                self._play(site)
+                self._drain(site)
+            finally:
+                over.set()
+                watch.join()
             self._collect(site)
             self._keep_consoles()
             self.seen.real_s = time.monotonic() - began
             self._after(self.seen, site)
         return self.seen
+
+    def _watch_time(self, over: threading.Event) -> None:
+        """Whether a thread that sleeps for 10 ms wakes in time."""
+        while not over.is_set():
+            begun = time.monotonic()
+            time.sleep(_LOOK_S)
+            late_s = (time.monotonic() - begun - _LOOK_S) * self._clock.speed
+            if late_s > 1.0:
+                self.seen.stalls += 1
+                self.seen.longest_stall_s = max(self.seen.longest_stall_s, late_s)
 
     # the beginning
 

@@ -12,7 +12,7 @@ from host_tools.sim.script import Script, Span
 from sealwire.recordids import SKIN_TEMPERATURE
 
 HOURS: Final = 24.0
-SHORT_HOURS: Final = 1.3
+SHORT_HOURS: Final = 1.0
 _LONG_FROM: Final = 6.0  # hours; below, the other timetable is used
 _HOUR_S: Final = 3600.0
 ADA, BEN = "ada", "ben"
@@ -55,7 +55,7 @@ def plan(hours: float = HOURS) -> Plan:
     """A day of so many hours.
 
     Raises:
-        ValueError: fewer than 1.3, in which there is no room for everything, or more than 24.
+        ValueError: fewer than 1, in which there is no room for everything, or more than 24.
     """
     if not SHORT_HOURS <= hours <= HOURS:
         raise ValueError(f"{hours:g} hours: the day has {SHORT_HOURS:g} to {HOURS:g}")
@@ -86,7 +86,7 @@ def _long(hours: float) -> Plan:
         span("sky", 8.1, 9.0),
         span("walk", 8.2, 8.55),
         span("work", 9.6, 10.9),
-        script.sos(11.5 * scale_s, holds_s=4.5),
+        script.sos(11.5 * scale_s, holds_s=6.0),
         span("walk", 12.1, 12.25, indoors=True),
         span("spo2", 13.0, 13.3, percent=89.0),
         span("off", 15.8, 16.3),
@@ -108,30 +108,30 @@ def _short(hours: float) -> Plan:
         return Span(kind, begin * scale_s, end * scale_s, **more)  # type: ignore[arg-type]
 
     ada = (
-        span("sleep", 0.0, 5.0),
-        span("work", 6.0, 8.0),
-        span("sky", 0.0, 22.0),
-        span("walk", 10.0, 15.0),
-        script.fall(20.0 * scale_s, lies_s=120.0),
-        span("work", 25.0, 27.0),
-        span("off", 32.0, 38.0),
-        span("walk", 60.0, 64.0),
-        span("run", 66.0, 69.0),
-        span("off", 75.5, 78.0),
+        span("sky", 0.0, 17.0),
+        span("sleep", 0.0, 3.0),
+        span("work", 3.5, 5.0),
+        span("walk", 6.0, 11.0),
+        script.fall(14.0 * scale_s, lies_s=120.0),
+        span("work", 18.0, 20.0),
+        span("off", 22.0, 27.0),
+        span("walk", 43.0, 47.0),
+        span("run", 49.0, 52.0),
+        span("off", 57.5, 60.0),
     )
     ben = (
-        span("sky", 0.0, 20.0),
-        span("walk", 12.0, 17.0),
-        span("work", 20.0, 23.0),
-        script.sos(25.0 * scale_s, holds_s=4.5),
-        span("spo2", 28.0, 32.0, percent=89.0),
-        span("walk", 48.0, 51.0, indoors=True),
-        span("off", 60.0, 66.0),
-        span("sleep", 68.0, 75.0),
-        script.sos(75.5 * scale_s, holds_s=4.5),
+        span("sky", 0.0, 17.0),
+        span("walk", 8.0, 13.0),
+        span("work", 14.0, 16.0),
+        script.sos(17.0 * scale_s, holds_s=6.0),
+        span("spo2", 19.0, 23.0, percent=89.0),
+        span("walk", 33.0, 36.0, indoors=True),
+        span("off", 42.0, 47.0),
+        span("sleep", 50.0, 57.0),
+        script.sos(57.5 * scale_s, holds_s=6.0),
     )
-    uncovered = 55.0 * scale_s, 75.0 * scale_s
-    withdrawal = Withdrawal(BEN, SKIN_TEMPERATURE, 35.0 * scale_s, 45.0 * scale_s)
+    uncovered = 37.0 * scale_s, 57.0 * scale_s
+    withdrawal = Withdrawal(BEN, SKIN_TEMPERATURE, 20.0 * scale_s, 29.0 * scale_s)
     return _made(hours, ada, ben, uncovered, withdrawal, 120)
 
 

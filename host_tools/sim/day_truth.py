@@ -105,6 +105,8 @@ def summary(seen: Seen) -> dict[str, object]:
         "hours": seen.plan.length_s / 3600,
         "speed": seen.speed,
         "real_s": round(seen.real_s, 1),
+        "stalls": seen.stalls,
+        "longest_stall_s": round(seen.longest_stall_s, 1),
         "begins": seen.begins,
         "devices": seen.enrolled,
         "frames": {name: len(frames) for name, frames in seen.frames.items()},
