@@ -15,6 +15,7 @@ _PAUSE_MS = const(10000)
 _UNLOCK = b"sealband/1 unlock\n"  # sealwire.service.UNLOCK: that module is loaded when it was said
 _TELL_EVERY_S = const(3600)
 _LOOK_MAX = const(256)
+_FAILING = (0, 1, 3)  # unknown, PWRON_RESET, WDT_RESET: how a reset by the brown-out detector is told
 
 
 def run():
@@ -144,7 +145,7 @@ def work(records, wait_s, on_trial):
 
     low = None
     # a reset that a failing cell may have caused: cell.py
-    if records.load_number(store.CELL) or machine.reset_cause() in (0, machine.PWRON_RESET, machine.WDT_RESET):
+    if records.load_number(store.CELL) or machine.reset_cause() in _FAILING:
         low = once("sealband.cell").begin(records, board)
     from sealband.chain import Chain
     from sealband.node import Node
