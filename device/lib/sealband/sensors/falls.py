@@ -32,9 +32,9 @@ class Falls:
         self.open = False  # there was an impact, and it is not decided yet
         self._free = self._sum = self._window = 0
         self._clean = self._fell = self._dropped = False
-        self._top = self._recent = self.peak = 0
+        self._high = self._recent = self.peak = 0
         self._limit = _IMPACT
-        self._low_limit = _LOW_IMPACT
+        self._low = _LOW_IMPACT
         self._before = self._last = None
 
     # one sample: the square of its magnitude
@@ -51,9 +51,9 @@ class Falls:
             self._free = self._sum = 0
         elif self._window:
             self._window -= 1
-        if s > self._top:
-            self._top = s
-            if not self.open and s > self._limit and (self._window or s > self._low_limit):
+        if s > self._high:
+            self._high = s
+            if not self.open and s > self._limit and (self._window or s > self._low):
                 self.open = True
                 self._fell = self._window > 0
                 self._dropped = self._fell and self._clean
@@ -61,8 +61,8 @@ class Falls:
 
     # half a second is over: its mean and its variance. True: this was a fall.
     def block(self, mean, variance):
-        top = self._top
-        self._top = 0
+        top = self._high
+        self._high = 0
         if not self.open:
             if self._last:
                 a, b, c = self._last
@@ -98,7 +98,7 @@ class Falls:
             recent = top
         self._recent = recent
         self._limit = min(_LIMIT_MAX, max(_IMPACT, recent + (recent >> 1)))
-        self._low_limit = min(_LIMIT_MAX, max(_LOW_IMPACT, recent << 1))
+        self._low = min(_LIMIT_MAX, max(_LOW_IMPACT, recent << 1))
 
     # Still for long enough: lying, if the arm is turned by 30 degrees. One that is not may be a stander's who jumped; but
     # only one that lies does not sway for long.

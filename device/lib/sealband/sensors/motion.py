@@ -47,12 +47,12 @@ class Motion:
             # samples; the last one's magnitude squared and so many times; the magnitude, the one before
             self._last = [0, 0, 0, 1024, 1024]
             # of this block: samples, sums of the differences to the last block's mean, sum of their squares
-            self._block = [0, 0, 0, 0, 0]
+            self.block = [0, 0, 0, 0, 0]
             self._mean = (0, 0, 0)
             # half seconds by activity since the last reading, sum of their variances, the last two
             self._told = [0, 0, 0, 0, 0, 0, 0]
             # after deep sleep what the FIFO holds has to be enough
-            self._still = _STILL - _KEPT if fifo[4] else 2 * _TURN
+            self.still = _STILL - _KEPT if fifo[4] else 2 * _TURN
             self._fifo = fifo
 
     def _do(self, what, *more):
@@ -94,21 +94,21 @@ class Motion:
             while True:
                 self._drain()
                 if self._last[0] == seen:
-                    self._fail("delivers no samples")
+                    self.fail("delivers no samples")
                 seen = self._last[0]
                 if self._fall:
                     node.event(FALL, _mg(self._fall), self._falls.still >> 1)
                     self._fall = 0
                     node.pace(2)
-                elif not self._still:
+                elif not self.still:
                     node.pace(1)
-                elif self._still == _STILL:
+                elif self.still == _STILL:
                     node.pace(0)
                 yield _POLL_MS
         finally:
             self.close()
 
-    def _fail(self, why):
+    def fail(self, why):
         raise SensorError("%s %s" % (self._part.name, why))
 
     # How much it moved in the last second, in mg without gravity; None: unknown.
@@ -132,7 +132,7 @@ class Motion:
             self._drain()
         count = sum(told[:4])
         if not count:
-            self._fail("delivers no samples")
+            self.fail("delivers no samples")
         steps = self._steps.count
         self._steps.count = 0
         if self._fifo[4]:
@@ -147,7 +147,7 @@ class Motion:
 
     def _drain(self):
         if not self._fifo:
-            self._fail("is off")
+            self.fail("is off")
         register, left, fifo, size, _ = self._fifo
         part = self._part
         part.read_into(register, part._word)
@@ -163,12 +163,12 @@ class Motion:
     def _take(self, end, size):
         data = self._data
         tag = size - 6
-        block = self._block
+        block = self.block
         mean = self._mean
         last = self._last
         for i in range(tag, end, size):
             if data[i - 1] >> 3 != 2 if tag else (data[i] | data[i + 2] | data[i + 4]) & 15:
-                self._fail("tells no samples")
+                self.fail("tells no samples")
             s = d = 0
             for axis in (0, 1, 2):
                 v = (data[i + 1] ^ 128) - 128 << 6 | data[i] >> 2
@@ -183,7 +183,7 @@ class Motion:
                 # a part of 12 bits may well say the same for long when it lies still, but only of gravity
                 last[2] += 1
                 if last[2] > _STUCK and (tag or not 600000 < s < 1600000):
-                    self._fail("is stuck")
+                    self.fail("is stuck")
             else:
                 last[1] = s
                 last[2] = 0
@@ -200,7 +200,7 @@ class Motion:
 
     # half a second is over
     def _end(self):
-        block = self._block
+        block = self.block
         x, y, z, square, count = block
         for i in range(5):
             block[i] = 0
@@ -216,9 +216,9 @@ class Motion:
             self._fall = falls.peak
         # a turn in the chair is no motion: that takes three seconds more or less
         if square > _MOVING:
-            self._still = max(0, self._still - _TURN)
+            self.still = max(0, self.still - _TURN)
         else:
-            self._still = min(_STILL, self._still + 1)
+            self.still = min(_STILL, self.still + 1)
         told[self._steps.gait() or (3 if square > _MOVING else 0)] += 1
 
 
