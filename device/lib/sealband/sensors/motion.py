@@ -57,7 +57,7 @@ class Motion:
 
     def _do(self, what, *more):
         gc.collect()
-        return getattr(once("sealband.sensors." + self._part.name.lower()), what)(self._part, *more)
+        return getattr(once("sealband.sensors.%s" % self._part.name.lower()), what)(self._part, *more)
 
     def stop(self):
         if self._node is None:
@@ -238,6 +238,10 @@ def _mg(square):
 
 # The board's accelerometer, None when it has none.
 def motion(board):
+    if False:
+        # never run, nor compiled: tells whoever packs a board's modules which of them _do() loads
+        import sealband.sensors.bma423
+        import sealband.sensors.lsm6dsox  # noqa: F401
     for name in ("LSM6DSOX", "BMA423"):
         if name in board.PARTS:
             return Motion(board, name)
