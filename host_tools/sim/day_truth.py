@@ -275,9 +275,9 @@ class _One:
             told = float(one.value), longitudes[one.unix_s]
             cells.add(told)
             count += 1
-            # the fix may be some seconds older than the time that it bears
+            # a receiver looks for up to a minute from the time that its fix bears
             near = min(
-                _metres(told, self._timeline.position(one.unix_s - self._begins + late)) for late in (-20, 0, 20)
+                _metres(told, self._timeline.position(one.unix_s - self._begins + late)) for late in range(-20, 81, 20)
             )
             beyond += near > most_m
         walked = any(self._timeline.outdoors(t) for t in range(0, int(self._seen.plan.length_s), 30))
