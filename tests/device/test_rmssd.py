@@ -69,6 +69,15 @@ def test_what_a_bad_window_parts_is_not_joined():
     assert abs(found.value() - defined(intervals[:29], intervals[35:])) <= 0.5
 
 
+def test_windows_with_beats_missing_between_them_are_not_joined():
+    intervals = swinging(60)
+    row = beats(intervals)
+    found = rmssd.Rmssd()
+    found.take(row[:30])
+    found.take(row[31:])
+    assert abs(found.value() - defined(intervals[:29], intervals[31:])) <= 0.5
+
+
 def test_too_few_differences_give_no_number():
     found = rmssd.Rmssd()
     assert found.value() is None

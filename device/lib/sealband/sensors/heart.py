@@ -179,7 +179,10 @@ class Pulse(Band):
         height = 1
         for i in range(count):
             height = max(height, abs(window[i]))
-        return array("b", (window[i] * 127 // height for i in range(count)))
+        small = array("b", bytes(count))
+        for i in range(count):
+            small[i] = window[i] * 127 // height
+        return small
 
     # the segments of the window as (begin, end)
     def _segments(self):

@@ -31,9 +31,8 @@ class Rmssd:
             return
         intervals = sorted(beats[i] - beats[i - 1] for i in range(1, len(beats)))
         middle = intervals[len(intervals) // 2]
-        seen = self._last
-        last = seen if seen in beats else -1
-        interval = self._interval if last >= 0 else 0
+        last = seen = self._last
+        interval = self._interval
         for at in beats:
             if at <= seen:
                 continue
