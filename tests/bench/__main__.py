@@ -21,6 +21,7 @@ BENCHES = (
     "agreement",
     "motion",
     "ingest",
+    "looking",
     "journal_import",
     "update_verify",
     "update_install",

@@ -256,3 +256,14 @@ def test_a_file_that_is_none_is_said_in_two_lines(fleet: Fleet, tmp_path: Path, 
         status, out, err = call(capsys, "readings", "define", path)
         assert (status, out) == (1, "")
         assert err.count("\n") == 2 and "Traceback" not in err
+
+
+def test_a_site_takes_over_the_records_beside_its_application(fleet: Fleet, tmp_path: Path):
+    from host_tools.sim.clock import SimClock
+    from host_tools.sim.site import Site
+
+    define(OWN, tmp_path)
+    site = Site(tmp_path / "site", SimClock(), app=tmp_path / "app.py")
+    site.vault = fleet.vault
+    site._define()
+    assert readings.Readings(store.Payloads(fleet.vault)).vocabulary.record(64) == ("grip_force", "N", -1)
