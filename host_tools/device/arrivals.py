@@ -7,16 +7,15 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from host_tools.device.happening import Happening
-from sealwire import records
 from sealwire.messages import EPOCH_2025
-from sealwire.names import EVENTS
 
 if TYPE_CHECKING:
     from host_tools.ingest.intake import Refusal, Stored
+    from host_tools.ingest.vocabulary import Vocabulary
 
 
-def arrived(stored: "Stored") -> Iterator[Happening]:
-    """One frame that was opened and is committed."""
+def arrived(stored: "Stored", vocabulary: "Vocabulary") -> Iterator[Happening]:
+    """One frame that was opened and is committed; the application's own records and events by their names."""
     from host_tools.ingest.decode import Event, Telemetry
 
     message = stored.message
@@ -25,7 +24,7 @@ def arrived(stored: "Stored") -> Iterator[Happening]:
         for t, record, value in message.samples():
             values[record].append((t, value))
         for record, found in values.items():
-            name, unit, scale = records.lookup(record)
+            name, unit, scale = vocabulary.record(record)
             t, value = found[-1]
             scaled = Decimal(value).scaleb(scale)
             several = f", newest of {len(found)}" if len(found) > 1 else ""
@@ -43,7 +42,7 @@ def arrived(stored: "Stored") -> Iterator[Happening]:
                 },
             )
     elif isinstance(message, Event):
-        name = EVENTS.get(message.event, str(message.event))
+        name = vocabulary.event(message.event)
         values_text = " ".join(map(str, message.values))
         data = {"device": stored.eui, "event": message.event, "name": name, "values": list(message.values)}
         yield Happening("event", f"event {name} {values_text}".rstrip(), data)

@@ -21,13 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from host_tools.device import trial
-from host_tools.device.application import FILE_MAX, RUNNERS, Application, ApplicationRefused
+from host_tools.device.application import RUNNERS, Application, ApplicationRefused
 from host_tools.device.console import Console
 from host_tools.device.happening import Happening, harmless
 from host_tools.device.recording import Told
 from host_tools.device.trace import TraceWriter
 from host_tools.device.trial import BENCH, FOLDER, Runner, kill, lines
 from host_tools.release import bundle
+from host_tools.release.beside import FILE_MAX
 from provisioning.station.link import MPREMOTE
 
 PROBE_S = 15.0

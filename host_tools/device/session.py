@@ -12,6 +12,7 @@ from typing import Protocol
 
 from host_tools.device.application import Application, ApplicationRefused
 from host_tools.device.happening import Happening
+from host_tools.ingest.definitions import DefinitionError
 from host_tools.release.bundle import CompileFailed
 
 TAKE_S = 0.1
@@ -99,10 +100,12 @@ def follow(
 
 
 def _exchange(run: Running, tell: Callable[[Happening], None]) -> None:
+    from host_tools.ingest.meanings import MeaningRefused
+
     begun = time.monotonic()
     try:
         run.reload()
-    except (CompileFailed, ApplicationRefused) as error:
+    except (CompileFailed, ApplicationRefused, DefinitionError, MeaningRefused) as error:
         tell(uncompiled(error))
         tell(Happening("remark", "not exchanged; what ran before goes on"))
         return

