@@ -263,7 +263,7 @@ def test_a_site_takes_over_the_records_beside_its_application(fleet: Fleet, tmp_
     from host_tools.sim.site import Site
 
     define(OWN, tmp_path)
-    site = Site(tmp_path / "site", SimClock(), app=tmp_path / "app.py")
+    site = Site(tmp_path / "site", SimClock(0.0, 1_790_000_000.0), app=tmp_path / "app.py")
     site.vault = fleet.vault
     site._define()
     assert readings.Readings(store.Payloads(fleet.vault)).vocabulary.record(64) == ("grip_force", "N", -1)
