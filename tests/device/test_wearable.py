@@ -2,7 +2,7 @@
 # the occasion, and what becomes of them when consent is withdrawn.
 import sys
 
-from device.wearable import CountingSensor, T, Wearable
+from device.wearable import CountingSensor, Wearable
 
 from sealband import once
 from sealband.app import App, Every, part
@@ -179,7 +179,7 @@ class Driver(Sensor):
         return (70,)
 
 
-def offer(source, big=False):
+def offer(source):
     import sealband.sensors
 
     class Module:
@@ -189,7 +189,6 @@ def offer(source, big=False):
             if source.missing:
                 raise SensorError("none")
             driver = Driver(source)
-            driver.big = big
             return driver
 
     sys.modules["sealband.sensors.fake"] = sealband.sensors.fake = Module()
@@ -224,7 +223,7 @@ def test_a_driver_is_loaded_for_each_measurement_and_let_go_of():
 
 class Big(CountingSensor):
     # calls at_step(self) in each quarter of a second of its measurement
-    big = True
+    alone = True
     at_step = None
 
     def measure(self):

@@ -17,9 +17,10 @@ from host_tools.ingest import decode, sync
 from host_tools.ingest.unseal import Candidate, open_uplink, seal_downlink
 from host_tools.release.bundle import compile_file, compile_tree
 from host_tools.release.pack import pack
+from host_tools.sim.clock import SimClock
 from host_tools.sim.interpreter import find_micropython
-from host_tools.sim.parts.max30102 import Max30102
-from host_tools.sim.parts.tmp117 import Tmp117
+from host_tools.sim.outfit import outfit
+from host_tools.sim.script import DAY_S, Script, sky
 from host_tools.sim.wearer import Wearer
 from provisioning.keys import epoch_keys
 from sealwire.messages import EPOCH_2025
@@ -32,6 +33,7 @@ CHAIN_KEY = bytes(range(32))
 BEGIN_S = 60_000_000
 UNIX_BEGIN_S = EPOCH_2025 + BEGIN_S
 LIMIT_S = 120.0
+RX_LEN = 2048  # the receiver's line, as gnss.py sets it up
 # the same application with a second link, and everything loaded that it needs while it is connected
 MQTT = """
 
@@ -88,12 +90,26 @@ class _World:
         self._now_s = 0.0
         self._nvs: dict[str, bytes] = {"closed": b"\0\0\0\1"} if closed else {}
         self._downlink: bytes | None = None
-        wearer = Wearer(3, "fast")
-        self._parts = {part.address: part for part in (Max30102(wearer, self._clock), Tmp117(wearer, self._clock))}
+        wearer = Wearer(3, "fast", script=Script((sky(0, DAY_S),)))
+        worn = outfit(boards.load("VIRTUAL"), wearer, self._clock())
+        self._parts = {part.address: part for part in worn.parts}
+        self._inputs = worn.inputs
+        self._serial = worn.serial
+        self._said = b""
         self._candidate = Candidate(EUI, 0, epoch_keys(CHAIN_KEY, EUI))
         self._ctr = 0
 
-    def _clock(self) -> float:
+    def _clock(self) -> SimClock:
+        world = self
+
+        class Clock(SimClock):
+            def now(self) -> float:
+                return world.now()
+
+        return Clock(0, 0)
+
+    def now(self) -> float:
+        """Unix time, as the parts go by it."""
         return UNIX_BEGIN_S + self._now_s
 
     def answer(self, verb: str, *words: str) -> bytes:
@@ -111,6 +127,17 @@ class _World:
         self._now_s = int(words[0]) / 1e6
         if verb == "adc":
             return b"1950000\n"
+        if verb == "pin":
+            level = self._inputs.get(int(words[1]))
+            return b"%d\n" % (level(self.now()) if level else 1)
+        if verb == "out":
+            for one in self._serial.values():
+                one.pin(int(words[1]), int(words[2]), self.now())
+            return b""
+        if verb == "uart":
+            self._said = (self._said + self._serial[int(words[1])].say(self.now()))[-RX_LEN:]
+            heard, self._said = self._said[: int(words[2])], self._said[int(words[2]) :]
+            return _counted(heard)
         if verb == "up":
             self._downlink = self._sync(_bytes(words[1]))
             return b""

@@ -3,7 +3,21 @@ from sealband import once
 from sealband.sampler import Every
 from sealband.sensors.part import part
 
-__all__ = ("App", "Every", "part")
+__all__ = ("App", "Button", "Every", "motion", "part")
+
+
+# The board's accelerometer, a sensor and a watcher at once; None: it has none.
+def motion(board):
+    from sealband.sensors import motion
+
+    return motion.motion(board)
+
+
+# The SOS button, a watcher.
+def Button(board):
+    from sealband.sensors import button
+
+    return button.Button(board) if board.BUTTON else None
 
 
 class App:

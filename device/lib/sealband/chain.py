@@ -12,7 +12,6 @@ from micropython import const
 
 from sealband import once, store
 from sealband.errors import AlreadyEnrolled, ChainStopped, NotEnrolled, StoreError
-from sealwire import frame
 
 # sealwire.keys, of which nothing else is needed while the node runs; a test holds them against it
 _EPOCH_PERIOD_S = const(86400)
@@ -20,6 +19,7 @@ _COUNTER_STEP = const(256)
 _EPOCHS_WITHOUT_CONTACT = const(3)
 _FAILED_OPENINGS_MAX = const(16384)
 _REKEY_LEN = const(16)
+_CTR_MAX = const(65535)  # sealwire.frame
 
 _KEYS = "sealband.keys"  # loaded for a start and a new epoch
 _VERSION = const(1)
@@ -98,7 +98,7 @@ class Chain:
         section = where.rtc_take("chain")
         if not whole:
             # The half that is gone may have been the newer one: step over all that it can have allowed.
-            chain._next = min(chain._high + _COUNTER_STEP, frame.CTR_MAX + 1)
+            chain._next = min(chain._high + _COUNTER_STEP, _CTR_MAX + 1)
             chain._commit(True, _high=chain._next)
         elif section:
             chain._resume(section)
@@ -114,10 +114,10 @@ class Chain:
     def take_counter(self):
         if self._ck is None:
             raise NotEnrolled("erased")
-        if self._next > frame.CTR_MAX:
+        if self._next > _CTR_MAX:
             self._go_on_alone(None)
         if self._next >= self._high:
-            self._commit(_high=min(self._next + _COUNTER_STEP, frame.CTR_MAX + 1))
+            self._commit(_high=min(self._next + _COUNTER_STEP, _CTR_MAX + 1))
         if not self._marked:
             mark = (self.epoch & 0x7FFF) << 16 | self._next
             self._store.save_number(store.MARK, mark)

@@ -7,12 +7,12 @@ from sealband.crypto import cbor
 from sealband.errors import StoreError
 from sealband.outbox import REPLY
 from sealwire import messages
-from sealwire.frame import CTR_MAX
 
 _ITEMS_MAX = const(64)
 _DEPTH_MAX = const(3)
 _MOVED_MIN_S = const(60)  # less is drift, and spread over the samples since the last sync
 _UINT32_MAX = const(0xFFFFFFFF)
+_CTR_MAX = const(65535)  # sealwire.frame
 
 
 def _is_uint(value, most):
@@ -56,7 +56,7 @@ def _sync(node, epoch, items, carried, link):
     if len(items) != 5 or type(margin_db) is not int or not -64 <= margin_db < 64:
         return False
     _, t, newest, bitmap, release = items
-    if not _is_uint(newest, CTR_MAX) or not _is_uint(bitmap, _UINT32_MAX) or not _is_uint(release, _UINT32_MAX):
+    if not _is_uint(newest, _CTR_MAX) or not _is_uint(bitmap, _UINT32_MAX) or not _is_uint(release, _UINT32_MAX):
         return False
     if not _is_uint(t, _UINT32_MAX):
         return False

@@ -11,7 +11,7 @@ import time
 
 from micropython import const
 
-from sealband import once, seal
+from sealband import once
 from sealband.batch import Batch
 from sealband.clock import Clock
 from sealband.config import Config
@@ -21,7 +21,7 @@ from sealband.log import Log
 from sealband.outbox import EVENT, REPLY, TELEMETRY
 from sealband.sampler import Sampler
 from sealband.session import Session
-from sealwire import frame, messages, radio
+from sealwire import messages, radio
 from sealwire.recordids import BATTERY_VOLTAGE, WEAR_STATE
 
 _LONGEST_MS = const(3600000)
@@ -33,6 +33,7 @@ _ADVANCE_EVERY_S = const(10)
 _PATIENCE_S = const(180)  # so long a restart waits for what is not telemetry to be sent
 _BATCH_MAX = const(600)  # samples; more are sealed before their time
 _ALARM_S = const(600)
+_OVERHEAD = const(13)  # sealwire.frame
 _LOW_SHIFT = const(2)  # with a low cell it is sent four times as rarely
 # sealwire.names.EVENTS
 _WORN = const(4)
@@ -210,19 +211,22 @@ class Node:
 
     def _steps(self, tasks):
         session = None
+        sampler = self.sampler
+        next_ms = 1
         while True:
             self.feed()
-            try:
-                self._keep_house()
-            except Exception as error:
-                self.fault(error)
-            self._sense(tasks)
-            if session is None and self.session.due():
-                if self.session.urgent:
-                    self.sampler.give_way()
-                if not self.sampler.big():
+            if next_ms > 0:  # else a task only goes on at once
+                try:
+                    self._keep_house()
+                except Exception as error:
+                    self.fault(error)
+                due = session is None and self.session.due()
+                if due and self.session.urgent:
+                    sampler.give_way()
+                sampler.held = due or session is not None
+                self._sense(tasks)
+                if due and not sampler.alone:
                     session = self.session.run()
-                    self.sampler.held = True
                     tasks.append([0, session])
             next_ms = _LONGEST_MS
             for entry in list(tasks):
@@ -233,7 +237,7 @@ class Node:
                         tasks.remove(entry)
                         if entry[1] is session:
                             session = None
-                            self.sampler.held = False
+                            sampler.held = False
                         continue
                     entry[0] = left_ms + self.clock.uptime_ms()
                 next_ms = min(next_ms, left_ms)
@@ -241,7 +245,7 @@ class Node:
                 return
             if next_ms > 0:
                 # something else may be due before that
-                yield min(next_ms, self.next_ms(session is None and not self.sampler.big()))
+                yield min(next_ms, self.next_ms(session is None and not sampler.alone))
 
     # What is to be measured now, and what is watched.
     def _sense(self, tasks):
@@ -377,7 +381,7 @@ class Node:
     def seal_batch(self, limit):
         count = 0
         while True:
-            plaintext = self.batch.take(self.frame_max() - frame.OVERHEAD, limit)
+            plaintext = self.batch.take(self.frame_max() - _OVERHEAD, limit)
             if plaintext is None or not self._queue(TELEMETRY, plaintext):
                 return count
             self.batch.drop_taken()
@@ -386,7 +390,7 @@ class Node:
     # Seal and queue. True: it is sealed, so it must never be sealed again, whatever became of it in the outbox.
     def _queue(self, priority, plaintext):
         try:
-            ctr, data = seal.seal(self.chain, plaintext)
+            ctr, data = once("sealband.seal").seal(self.chain, plaintext)
         except ChainStopped:
             self.log.note("stopped", self.chain.epoch)
             return False
@@ -416,7 +420,7 @@ class Node:
 
     # Queue a status.
     def report(self):
-        return self._queue(REPLY, self.status(self.frame_max() - frame.OVERHEAD))
+        return self._queue(REPLY, self.status(self.frame_max() - _OVERHEAD))
 
     # A status of at most so many bytes.
     def status(self, plaintext_max):
@@ -427,7 +431,7 @@ class Node:
             if self.worn is not None and value != self.worn:
                 self.event(_WORN if value else _TAKEN_OFF)
             self.worn = value
-        elif record == BATTERY_VOLTAGE and self.board:
+        elif record == BATTERY_VOLTAGE and self.board and self.board.BATTERY:
             if self.low or value < self.board.BATTERY["low_mv"]:
                 once("sealband.cell").judge(self, value)
         if self.app.on_sample:

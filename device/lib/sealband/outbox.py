@@ -17,7 +17,6 @@ from sealband import once
 from sealband import store as names
 from sealband.errors import StoreError
 from sealband.store import TEMPORARY, discard
-from sealwire import frame
 
 EVENT = const(0)
 REPLY = const(1)  # status, receipts
@@ -26,6 +25,7 @@ TELEMETRY = const(2)
 _REPLIES_MAX = const(8)  # a board that keeps starting anew must not push out telemetry with its statuses
 _KEY_LEN = const(7)
 ENTRY_LEN = const(9)  # a key and the minute of the uptime in which it was queued
+_FRAME_MIN = const(13)  # sealwire.frame.OVERHEAD
 _OLD = const(0xFFFF)  # in place of a minute
 _KEY = ">BIH"
 _RECORD = ">I7s"  # drops since enrolment, key of the frame that was dropped last
@@ -98,7 +98,7 @@ class Outbox:
         try:
             return os.stat(self._file(_name(struct.pack(_KEY, *key))))[6]
         except OSError:
-            return frame.OVERHEAD
+            return _FRAME_MIN
 
     # Queue a sealed frame at this uptime. True: it is on flash. False: it was dropped, everything queued matters more.
     def put(self, priority, epoch, ctr, data, uptime_s=0):

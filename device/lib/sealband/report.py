@@ -2,14 +2,17 @@
 import gc
 import os
 
+from micropython import const
+
 import sealboot
-from sealband import once, seal
+from sealband import once
 from sealband.crypto import cbor
 from sealband.errors import ChainStopped, StoreError
 from sealband.outbox import REPLY
-from sealwire import frame, messages, recordids
+from sealwire import messages, recordids
 
 _START_SPREAD_MS = 4000
+_HELLO_OVERHEAD = const(23)  # sealwire.frame
 _ROOMY = 80  # shorter ones have no room for the charge
 
 
@@ -51,7 +54,8 @@ def status(node, plaintext_max):
 # A frame that names this device openly, for a server that has lost it; None: it can't be sealed.
 def hello(node):
     try:
-        return seal.hello(node.chain, status(node, node.frame_max() - frame.HELLO_OVERHEAD))[1]
+        plaintext = status(node, node.frame_max() - _HELLO_OVERHEAD)
+        return once("sealband.seal").hello(node.chain, plaintext)[1]
     except (ChainStopped, StoreError):
         return None
 

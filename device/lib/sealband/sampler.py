@@ -3,7 +3,7 @@
 # Sampling times are multiples of the period, so that series of different sensors begin together and pack well. A sample
 # bears the time at which it was due. A sensor that fails is counted, and leaves a gap; the others go on.
 #
-# Drivers that are loaded for a measurement take much of the heap: one at a time, and `big` ones not while `held`.
+# Drivers that are loaded for a measurement take much of the heap: one at a time, and none while `held`.
 from micropython import const
 
 from sealwire.recordids import BATTERY_VOLTAGE, LATITUDE
@@ -29,6 +29,7 @@ class Every:
             raise ValueError("a burst is 1 to %d readings" % _BURST_MAX)
         self.period_s = self.periods[0]
         self.sensor = sensor
+        self.alone = getattr(sensor, "alone", False)
         self.burst = burst
         self.quiet = quiet
         self.last = None  # the time that was sampled last, or is being sampled
@@ -53,7 +54,7 @@ class Sampler:
         self.consent = None  # the records that may be sampled, None: all
         self.answered = 0  # bit i: sensor i has answered since the start
         self.dated = False  # whether times are of the UTC day
-        self.held = False
+        self.held = False  # nobody begins to measure alone
         self.low = 0  # the cell is low: less often, and no position
         self.alone = None  # the measurement of a sensor that measures alone
 
@@ -70,7 +71,7 @@ class Sampler:
 
     def _wanted(self, every):
         sensor = every.sensor
-        if every.busy or (self.held and sensor.big) or (self.alone and sensor.alone):
+        if every.busy or (every.alone and (self.alone or self.held)):
             return False
         if self.low and LATITUDE in every.sensor.records:
             return False
@@ -113,24 +114,18 @@ class Sampler:
                 every.last = t
                 every.busy = True
                 tasks.append(self._measure(index, every, every.period_s))
-                if every.sensor.alone:
+                if every.alone:
                     self.alone = tasks[-1]
         return tasks
 
-    # The big sensor that is measuring, if there is one.
-    def big(self):
-        for every in self.sensors:
-            if every.busy and every.sensor.big:
-                return every
-
-    # It gives way, and is due again.
+    # Whoever measures alone gives way, and is due again.
     def give_way(self):
-        every = self.big()
-        if every:
-            self.alone.close()
-            self.alone = None
-            every.busy = False
-            every.last -= 1
+        for every in self.sensors:
+            if every.busy and every.alone:
+                self.alone.close()
+                self.alone = None
+                every.busy = False
+                every.last -= 1
 
     # whether something is being measured that belongs before this time
     def pending(self, limit):
@@ -191,7 +186,7 @@ class Sampler:
             self.fail(index)
         finally:
             every.busy = False
-            if sensor.alone:
+            if every.alone:
                 self.alone = None
             self._stop(index, sensor)
         for i, values in enumerate(taken):

@@ -4,6 +4,7 @@ import time
 from _wire import answer, answer_into, tell, tell_bytes
 
 PWRON_RESET = 1
+WDT_RESET = 3
 DEEPSLEEP_RESET = 4
 SOFT_RESET = 5
 
@@ -17,8 +18,18 @@ def reset():
 
 
 class Pin:
+    IN = OUT = PULL_UP = PULL_DOWN = 0
+
     def __init__(self, *args, **settings):
-        pass
+        self._id = args[0] if args else None
+        if "value" in settings:
+            tell("out", time.now_us, self._id, settings["value"])
+
+    def value(self, *level):
+        if not level:
+            tell("pin", time.now_us, self._id)
+            return int(answer())
+        return None
 
 
 SPI = Pin
@@ -47,3 +58,12 @@ class I2C(Pin):
     def readfrom_mem_into(self, address, register, buffer):
         tell("read", time.now_us, address, register, len(buffer))
         answer_into(buffer)
+
+
+class UART(Pin):
+    def readinto(self, buffer):
+        tell("uart", time.now_us, self._id, len(buffer))
+        return answer_into(buffer)
+
+    def deinit(self):
+        pass

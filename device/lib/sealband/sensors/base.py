@@ -19,9 +19,7 @@ class Sensor:
     records = ()
     # how long start() and read() take together at most, for the sampler's schedule
     read_ms = 0
-    # takes much of the heap while it measures: not beside a session
-    big = False
-    # not beside another one of which this is true: drivers that are loaded for a measurement
+    # takes much of the heap while it measures: not beside another such one, nor beside a session
     alone = False
 
     def start(self):

@@ -20,7 +20,6 @@ class Part:
         driver = self._load()
         self.records = driver.records
         self.read_ms = driver.read_ms
-        self.big = driver.big
 
     def _load(self):
         name, board, options = self._how
