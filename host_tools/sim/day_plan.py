@@ -15,6 +15,8 @@ HOURS: Final = 24.0
 SHORT_HOURS: Final = 1.0
 _LONG_FROM: Final = 6.0  # hours; below, the other timetable is used
 _HOUR_S: Final = 3600.0
+# not on the minute, when everything is measured: drivers are loaded then, and in fast motion that takes seconds
+_BESIDE_S: Final = 23.0
 ADA, BEN = "ada", "ben"
 # two towns, so that their places cannot be taken for one another's
 _PLACES: Final = {ADA: (48.13720, 11.57560, 519.0), BEN: (60.16990, 24.93840, 12.0)}
@@ -86,7 +88,7 @@ def _long(hours: float) -> Plan:
         span("sky", 8.1, 9.0),
         span("walk", 8.2, 8.55),
         span("work", 9.6, 10.9),
-        script.sos(11.5 * scale_s, holds_s=6.0),
+        script.sos(11.5 * scale_s + _BESIDE_S, holds_s=8.0),
         span("walk", 12.1, 12.25, indoors=True),
         span("spo2", 13.0, 13.3, percent=89.0),
         span("off", 15.8, 16.3),
@@ -123,12 +125,12 @@ def _short(hours: float) -> Plan:
         span("sky", 0.0, 17.0),
         span("walk", 8.0, 13.0),
         span("work", 14.0, 16.0),
-        script.sos(17.0 * scale_s, holds_s=6.0),
+        script.sos(17.0 * scale_s + _BESIDE_S, holds_s=8.0),
         span("spo2", 19.0, 23.0, percent=89.0),
         span("walk", 33.0, 36.0, indoors=True),
         span("off", 42.0, 47.0),
         span("sleep", 50.0, 57.0),
-        script.sos(57.5 * scale_s, holds_s=6.0),
+        script.sos(57.5 * scale_s + _BESIDE_S, holds_s=8.0),
     )
     uncovered = 37.0 * scale_s, 57.0 * scale_s
     withdrawal = Withdrawal(BEN, SKIN_TEMPERATURE, 20.0 * scale_s, 29.0 * scale_s)

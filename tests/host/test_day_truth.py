@@ -54,7 +54,7 @@ def perfect() -> Seen:
 
 LINES = [
     *((100.0 * ctr, f"sealed 2 40 {ctr}") for ctr in range(36) if not 22 <= ctr <= 34),
-    *((at + wait, what) for at in (840.0, 1020.0, 3450.0) for wait, what in ((8.0, "sent 0 0 7"), (14.0, "acked 1"))),
+    *((at + wait, what) for at in (840.0, 1043.0, 3473.0) for wait, what in ((8.0, "sent 0 0 7"), (14.0, "acked 1"))),
 ]
 LINES.sort()
 
