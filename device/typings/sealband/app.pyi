@@ -4,14 +4,23 @@
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 
 from sealband.links.base import Link
 from sealband.node import Node
 from sealband.sampler import Every as Every
 from sealband.sampler import Watcher
+from sealband.sensors import button as _button
+from sealband.sensors.motion import Motion
 from sealband.sensors.part import part as part
 
-__all__ = ("App", "Every", "part")
+__all__ = ("App", "Button", "Every", "motion", "part")
+
+def motion(board: ModuleType) -> Motion | None:
+    """The board's accelerometer, a sensor and a watcher at once; None: it has none that is known."""
+
+def Button(board: ModuleType) -> _button.Button | None:
+    """The SOS button, a watcher; None: the board has none."""
 
 class App:
     """What runs on the board."""

@@ -9,6 +9,7 @@ from sealband.sensors.base import Sensor
 class Watcher(Protocol):
     """Works the whole time while the node is awake. A class of your own with these is one; it inherits nothing.
 
+    One that is to end deep sleep has arm() and woken(), too, as `sealband.sensors.button.Button` has.
     It exists for type checkers only, and cannot be imported on the board.
     """
 

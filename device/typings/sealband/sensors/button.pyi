@@ -24,5 +24,11 @@ class Button:
     def watch(self, node: Node) -> Iterator[int]:
         """A generator of pauses in ms, for ever."""
 
+    def arm(self) -> tuple[int, int] | None:
+        """Before deep sleep: (pin, level of a pressed one) to wake on, or None."""
+
+    def woken(self) -> object:
+        """Told first after a deep sleep that its pin has ended."""
+
     def close(self) -> None:
         """Nothing to switch off."""

@@ -20,6 +20,12 @@ class Motion(Sensor):
     def watch(self, node: Node) -> Iterator[int]:
         """A generator of pauses in ms, for ever."""
 
+    def arm(self) -> tuple[int, int] | None:
+        """Before deep sleep: (pin, level of its interrupt line) to wake on, or None."""
+
+    def woken(self) -> object:
+        """Told first after a deep sleep that its pin has ended."""
+
     def close(self) -> None:
         """The part off."""
 
