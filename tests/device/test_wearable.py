@@ -221,7 +221,7 @@ def test_a_driver_is_loaded_for_each_measurement_and_let_go_of():
     assert source.kept == [None, None, 2, 3]
 
 
-class Big(CountingSensor):
+class Alone(CountingSensor):
     # calls at_step(self) in each quarter of a second of its measurement
     alone = True
     at_step = None
@@ -239,7 +239,7 @@ class Big(CountingSensor):
 
 
 def test_big_sensors_measure_one_at_a_time_and_not_beside_a_session():
-    heart, other = Big(1, 70, (0,), 9500), Big(2, 97, (0,), 9500)
+    heart, other = Alone(1, 70, (0,), 9500), Alone(2, 97, (0,), 9500)
     w = Wearable([Every(30, heart), Every(30, other)], send_every_s=60)
     beside = []
     heart.at_step = lambda _: beside.append(other.running)
@@ -259,7 +259,7 @@ def test_big_sensors_measure_one_at_a_time_and_not_beside_a_session():
 
 
 def test_an_event_does_not_wait_for_a_big_sensor():
-    heart = Big(1, 70, (0,), 50000)
+    heart = Alone(1, 70, (0,), 50000)
     w = Wearable([Every(600, heart)])
     w.run(1100)
     reads, steps = heart.reads, []
@@ -277,3 +277,63 @@ def test_an_event_does_not_wait_for_a_big_sensor():
     assert sent_ms - fell_ms < 1000, sent_ms - fell_ms
     assert steps[20] - fell_ms > 5000 and len(steps) > 200
     assert heart.reads == reads + 1 and w.node.sampler.errors == 0
+
+
+class Told(CountingSensor):
+    # tells these values one after the other
+    values = ()
+
+    def measure(self):
+        self.reads += 1
+        return (self.values[min(self.reads, len(self.values)) - 1],)
+        yield 0
+
+
+def test_taking_the_band_off_and_putting_it_on_are_events_once_each():
+    wear = Told(13, 0)
+    wear.values = (1, 1, 0, 0, None, 0, 1, 1)
+    w = Wearable([Every(60, wear)])
+    w.run(700)
+    assert events(w) == [[5], [4]]
+
+
+def test_a_sensor_that_fails_is_told_once_and_again_only_after_it_was_well():
+    bad, good = CountingSensor(1, 70), CountingSensor(4, 3900)
+    bad.fails = True
+    w = Wearable([Every(60, good), Every(10, bad)])
+    w.run(600)
+    assert events(w) == [[7, 1]]
+    bad.fails = False
+    w.run(300)
+    bad.fails = True
+    w.run(300)
+    assert events(w) == [[7, 1], [7, 1]]
+    assert good.reads >= 18, "the rest goes on"
+
+
+def test_consent_that_changes_is_receipted_and_told_in_a_status():
+    w = Wearable()
+    w.run(130)
+    statuses = len([items for items in w.server.messages() if items[0] == messages.STATUS])
+    assert w.node.session._receive(w.server.message(0, messages.CONSENT, [4]))
+    w.run(60)
+    told = [items for items in w.server.messages() if items[0] == messages.STATUS][statuses:]
+    assert [items[2][messages.STATUS_CONSENT] for items in told] == [b"\x04"]
+    assert any(items[0] == messages.RECEIPT for items in w.server.messages())
+
+
+def test_consent_withdrawn_in_the_middle_of_a_measurement_switches_the_part_off():
+    heart = Alone(1, 70, (0,), 20000)
+    w = Wearable([Every(60, heart)])
+    w.run(50)
+    seen = []
+
+    def withdraw(sensor):
+        seen.append(w.time.ms)
+        if len(seen) == 10:
+            once("sealband.consent").change(w.node, [4])
+
+    heart.at_step = withdraw
+    w.run(60)
+    assert len(seen) == 10 and not heart.running and not heart.reads
+    assert w.node.sampler.errors == 0 and len(w.node.batch) == 0

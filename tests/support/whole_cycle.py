@@ -166,18 +166,19 @@ def _counted(data: bytes | None) -> bytes:
     return b"-1\n" if data is None else b"%d\n" % len(data) + data
 
 
-def run(heap: str, seconds: int = 660, *, closed: bool = False, mqtt: bool = False) -> Cycle:
+def run(heap: str, seconds: int = 660, *, closed: bool = False, mqtt: bool = False, app: Path | None = None) -> Cycle:
     """Let the application run for so many virtual seconds with this heap (as `-X heapsize=`).
 
     Args:
         closed: as on a board that the station has closed: boot.py runs main.py itself, and the port is watched.
+        app: another application than the shipped one.
         mqtt: MQTT over TLS is loaded beside LoRa, as while it is connected, without buffers and mbedtls's objects.
 
     Raises:
         CycleFailed: it ended early or did not do all it should, for want of memory as a rule.
     """
     cycle = Cycle()
-    _play(heap, seconds, cycle, closed, mqtt)
+    _play(heap, seconds, cycle, closed, mqtt, app)
     text = "\n".join(cycle.output)
     if any(word in text for word in FAILURES) or not cycle.output[-1:] or not cycle.output[-1].startswith("done "):
         raise CycleFailed(text)
@@ -199,12 +200,15 @@ def chip_share() -> int:
     return int(cycle.output[-1].split()[1]) - int(bare.stdout)
 
 
-def _play(heap: str, seconds: int, cycle: Cycle, closed: bool = False, mqtt: bool = False) -> None:
+def _play(
+    heap: str, seconds: int, cycle: Cycle, closed: bool = False, mqtt: bool = False, own: Path | None = None
+) -> None:
     world = _World(cycle, closed)
     with tempfile.TemporaryDirectory() as folder:
         tree, chip, flash = (Path(folder) / name for name in ("tree", "chip", "flash"))
-        app = Path(folder) / "app.py"
-        app.write_text((ROOT / "device" / "app.py").read_text())
+        app = own or Path(folder) / "app.py"
+        if not own:
+            app.write_text((ROOT / "device" / "app.py").read_text())
         if mqtt:
             app.write_text(app.read_text().replace("links=[LoRa(board)]", "links=[LoRa(board), _mqtt(board)]") + MQTT)
         compile_tree(ROOT / "device", tree, boards.load("VIRTUAL"), app=app)

@@ -24,6 +24,7 @@ def change(node, records):
     if consent != node.store.load(names.CONSENT):
         # nothing of the version before may come back, should this one be lost
         node.store.save(names.CONSENT, consent, scrub=True)
+        node.status_at = node.clock.now()  # which tells what holds from now on
     node.sampler.consent = consent
     for record in list(node.sampler.newest):
         if record not in consent:
