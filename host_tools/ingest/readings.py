@@ -227,8 +227,14 @@ class Readings:
         return carried_out(self._payloads.vault)
 
     def extent(self, wanted: Filter, types: Collection[int]) -> tuple[float, float] | None:
-        """When the first and the last of what is wanted was sampled, Unix seconds, by frames; None: there is none."""
-        found = _frames(wanted, types).aggregate(first=Min("t_first"), last=Max("t_last"))
+        """When the first and the last of what is wanted was sampled, Unix seconds, by frames; None: there is none.
+
+        By statuses only where there is nothing else: a device sends one before it knows the time.
+        """
+        ends = {"first": Min("t_first"), "last": Max("t_last")}
+        found = _frames(wanted, set(types) - {STATUS}).aggregate(**ends)
+        if found["first"] is None:
+            found = _frames(wanted, types).aggregate(**ends)
         if found["first"] is None:
             return None
         return found["first"] + EPOCH_2025, found["last"] + EPOCH_2025

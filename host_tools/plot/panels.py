@@ -1,5 +1,6 @@
 """The panels of a device, each drawn into axes that it is given: events, bands, curves, quality, delay."""
 
+import textwrap
 from collections.abc import Sequence
 from datetime import tzinfo
 from itertools import pairwise
@@ -20,6 +21,7 @@ DAY_S = 86400.0
 LABEL_ROWS = 3
 LABEL_CHARACTERS = 190  # of an event's label, in the width of a panel
 DELAYS = ((1, "1 s"), (60, "1 min"), (3600, "1 h"), (86400, "1 d"), (604800, "7 d"))
+LABEL_LEN = 17  # characters beside a panel
 MARKED_MAX = 60  # samples or events that are few enough to be seen one by one
 
 
@@ -41,8 +43,8 @@ def time_axis(axes: Axes, span: Span, zone: tzinfo, *, labelled: bool) -> None:
 
 def name(axes: Axes, text: str, unit: str = "") -> None:
     """What a panel shows, beside it."""
-    lines = [style.shown(line) for line in (text, unit) if line]
-    axes.set_ylabel("\n".join(lines), rotation=0, ha="right", va="center", labelpad=6)
+    lines = [*textwrap.wrap(style.shown(text), LABEL_LEN), style.shown(unit)]
+    axes.set_ylabel("\n".join(lines).rstrip(), rotation=0, ha="right", va="center", labelpad=6)
 
 
 def away(axes: Axes, spans: Sequence[tuple[float, float]]) -> None:
@@ -136,7 +138,7 @@ def curve_panel(axes: Axes, curve: Curve, unit: str) -> None:
         dots = there if there.sum() <= MARKED_MAX else alone
         axes.plot(x[dots], curve.mean[dots], color=style.BLUE, marker="o", markersize=2, linestyle="", zorder=2)
     low, high = (float(np.nanmin(curve.low)), float(np.nanmax(curve.high))) if there.any() else (0.0, 1.0)
-    low = min(low, 0.0) if counted else low
+    low, high = (min(low, 0.0), max(high, 1.0)) if counted else (low, high)
     room = (high - low or max(1.0, abs(high)) * 0.02) * 0.12
     axes.set_ylim(low - (0 if counted else 1.6 * room), high + room)
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=counted, min_n_ticks=2))

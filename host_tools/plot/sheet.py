@@ -23,7 +23,7 @@ from host_tools.ingest.vocabulary import Vocabulary, meaning
 from host_tools.plot import chart, panels, style
 from host_tools.plot.scene import Happened, Scene
 from host_tools.plot.tracks import SAMPLES_MAX, Curve, Span
-from sealwire.messages import STATUS_CONSENT
+from sealwire.messages import STATUS_CHARGE, STATUS_CONSENT
 from sealwire.recordids import ACTIVITY, WEAR_STATE
 
 WIDTH_IN = 13.5
@@ -203,18 +203,21 @@ def _figures(one: _Ready, vocabulary: Vocabulary) -> list[str]:
         names = [vocabulary.record(number)[0] for number in sorted(records)]
         lines += _wrapped("agreed to", ", ".join(names) or "nothing")
     for at, fields in one.scene.statuses[-1:]:
-        told = [
-            f"{_field(name, unit)} {value:f} {unit}".strip()
-            for name, field, value, unit, _ in status_values(Status(0, fields), vocabulary)
-            if field != STATUS_CONSENT
-        ]
-        lines += _wrapped("newest status", f"{datetime.fromtimestamp(at, UTC):%m-%d %H:%MZ}, " + ", ".join(told))
+        told = [f"{datetime.fromtimestamp(at, UTC):%m-%d %H:%MZ}"]
+        used = []
+        for name, field, value, unit, _ in status_values(Status(0, fields), vocabulary):
+            if field == STATUS_CHARGE:
+                used.append(f"{name.rpartition('/')[2]} {float(value) / 1000:.3g}")
+            elif field != STATUS_CONSENT:
+                told.append(f"{_field(name, unit)} {value:f} {unit}".strip())
+        lines += _wrapped("newest status", ", ".join(told))
+        lines += _wrapped("charge, mAh", ", ".join(used)) if used else []
     return lines
 
 
 def _field(name: str, unit: str) -> str:
     # battery_mv with its unit behind it is battery
-    return name.removeprefix("status/").removesuffix(f"_{unit.lower()}").replace("_", " ").replace("/", " ")
+    return name.removeprefix("status/").removesuffix(f"_{unit.lower()}").replace("_", " ")
 
 
 def _wrapped(name: str, text: str) -> list[str]:

@@ -156,7 +156,7 @@ class Track:
         del self._t[:], self._value[:], self._step[:]
 
     def curve(self, wanted: Sequence[tuple[float, float]] | None = None) -> Curve:
-        """What is to be drawn; settles `sums.missing`. To be called once, at the end.
+        """What is to be drawn; settles `sums.missing`.
 
         Args:
             wanted: spans in which the wearer agreed that it is sampled; None: all the time.
@@ -279,9 +279,10 @@ class States:
             self._runs.append([begun, until, state])
 
     def runs(self) -> tuple[list[tuple[float, float, int]], float]:
-        """(from, to, state) of each, and the length of the bins that they were made of; 0: none. Once, at the end."""
+        """(from, to, state) of each, and how long the bins are that they were made of, 0: none. Ends what held last."""
         if self._last is not None:
             self._close(self._last[0] + (self._last[2] or self._bin_s), self._last[2])
+            self._last = None
         if len(self._runs) <= RUNS_MAX:
             return [(begun, until, int(state)) for begun, until, state in self._runs], 0.0
         states = sorted(self._held)

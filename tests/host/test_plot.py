@@ -112,6 +112,8 @@ def test_states_hold_until_the_next_one_or_no_longer_than_is_believed():
     assert bin_s == 0
     assert runs == [(0, 120, 0), (120, 240, 1), (240, 300, 0), (5000, 5060, 2)]
     assert held.seconds() == pytest.approx({0: 180, 1: 120, 2: 60})
+    # drawn a second time, in another picture
+    assert held.runs() == (runs, 0) and held.seconds() == pytest.approx({0: 180, 1: 120, 2: 60})
 
 
 def test_a_device_that_invents_states_is_shown_as_many_as_are_kept():
