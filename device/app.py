@@ -1,33 +1,21 @@
-# The example wearable: what it measures, how often, and over which link it speaks.
-from sealband.app import App, Every
+# The wearable: what it measures and how often, and over which link it speaks. What a board does not have is left out.
+from sealband.app import App, Button, Every, motion, part
 from sealband.links.lora import LoRa
-from sealband.sensors.battery import BatteryVoltage
-from sealband.sensors.max30102 import HeartRate
-from sealband.sensors.tmp117 import SkinTemperature
-from sealwire.recordids import BATTERY_VOLTAGE
-
-LOW_BATTERY = 3  # sealwire.names.EVENTS
 
 
 def build(board):
     board.power()
-    low_mv = board.BATTERY["low_mv"]
-    told = []
-
-    # once for each time that the cell is used up
-    def watch(node, record, t, value):
-        if record == BATTERY_VOLTAGE and value < low_mv and not told:
-            told.append(node.event(LOW_BATTERY, value))
-        elif record == BATTERY_VOLTAGE and value > low_mv + 100:
-            told.clear()
-
+    moves = motion(board)
     return App(
         sensors=[
-            Every(30, HeartRate(board.i2c())),
-            Every(60, SkinTemperature(board.i2c())),
-            Every(600, BatteryVoltage(board.battery_adc(), board.BATTERY["divider"])),
+            Every(60, part("max30102", board, motion=moves), alarm=30),
+            Every(60, part("tmp117", board) or part("max30205", board)),
+            Every(60, moves),
+            Every(300, part("bme280", board), quiet=False),
+            Every(600, part("gnss", board), motion=300, alarm=60, quiet=False),
+            Every(600, part("battery", board)),
         ],
+        watchers=[moves, Button(board)],
         links=[LoRa(board)],
         send_every_s=300,
-        on_sample=watch,
     )
