@@ -254,6 +254,14 @@ def test_only_what_is_asked_for_is_drawn(fleet: Fleet, tmp_path: Path, capsys):
     assert (device["states"], device["places"]) == ([], 0)
 
 
+def test_a_status_from_before_the_time_was_known_stretches_no_picture(fleet: Fleet, tmp_path: Path, capsys):
+    wearable = fleet.add()
+    sent = [message(2, 3, {1: 3}), message(0, T0, [1, 60, 70, 1])]
+    process(fleet.intake(), *(uplink(wearable.seal(one)) for one in sent))
+    told = json.loads(call(capsys, "--out", str(tmp_path / "a.svg"), "--json")[1])
+    assert (told["since"], told["until"]) == (UNIX_T0, UNIX_T0 + 61)
+
+
 def test_who_drew_what_is_in_the_audit_trail(fleet: Fleet, tmp_path: Path, capsys):
     process(fleet.intake(), uplink(fleet.add().seal(message(0, T0, [1, 60, 70, 1]))))
     call(capsys, "--out", str(tmp_path / "a.svg"))
