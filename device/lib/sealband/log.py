@@ -25,6 +25,7 @@ EVENTS = (
     "acked",  # frames were acknowledged: how many
     "update",  # a step of an update was queued as a report: release sequence, state, code
     "restart",  # the board starts anew for an update
+    "empty",  # the cell is: everything is saved, and the board sleeps
     "courier",  # a phone that holds the label's secret was there: how often since the start
 )
 
