@@ -11,7 +11,7 @@ SOS = const(2)  # sealwire.names.EVENTS
 # It is looked at four times a second, which is slower than any contact bounces; one look that says "released" between
 # two that say "pressed" is none. How long it is held is told by the clock: a session at work makes looks rare.
 _POLL_MS = const(250)
-_LOOKS = const(3)
+_LOOKS = const(2)
 _HELD_MS = const(3000)
 _STUCK_MS = const(60000)
 _NO_BUTTON_MS = const(3600000)
