@@ -33,7 +33,7 @@ MAC = bytes.fromhex("70b3d500d001")
 NAME = "band"
 QUEUE_MAX = 20_000  # happenings that nobody has taken; what comes beyond is dropped
 # what `devrun.py`, its wrappers while they work, and the line numbers of the application take beyond a release
-HEAP_MORE_WK = 2
+HEAP_MORE_WK = 4
 STUCK_S = 15.0  # real seconds for build() to come back
 _KEPT = "update"  # of the release's tree: what the factory wrote down, links need it
 
