@@ -180,7 +180,13 @@ def checked(folder: Path, typings: Path, cache: Path) -> str:
     """mypy's verdict over a folder's app.py, as of a developer who has these stubs and nothing else of ours."""
     command = [sys.executable, "-m", "mypy", "--config-file=", "--strict", "--allow-untyped-defs"]
     # device code bears no annotations but builtins; an empty list then has no type of its own
-    command += ["--disable-error-code=var-annotated", f"--cache-dir={cache}", "--no-site-packages", "app.py"]
+    command += [
+        "--allow-untyped-calls",
+        "--disable-error-code=var-annotated",
+        f"--cache-dir={cache}",
+        "--no-site-packages",
+        "app.py",
+    ]
     environment = {"MYPYPATH": str(typings), "PATH": ""}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
@@ -193,18 +199,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mypy")
 
 
-def example() -> str:
-    """The first example of device/README.md."""
-    section = (ROOT / "device" / "README.md").read_text().split("## Writing an application")[1]
-    lines = [line[4:] for line in section.split("\n## ")[0].splitlines() if line.startswith("    ") or not line]
-    text = "\n".join(lines).strip()
-    return text[text.index("from sealband") :]
+def examples() -> dict[str, str]:
+    """The files of the example in device/README.md."""
+    section = (ROOT / "device" / "README.md").read_text().split("## Writing an application")[1].split("\n## ")[0]
+    blocks = [part.group(0) for part in re.finditer(r"(?:^(?:    .*)?\n)+", section, re.MULTILINE)]
+    texts = ["\n".join(line[4:] for line in block.splitlines()).strip() + "\n" for block in blocks]
+    names = {"app.py": "def build(", "records.py": "RECORDS = "}
+    return {name: next(text for text in texts if sign in text) for name, sign in names.items()}
 
 
 @pytest.mark.parametrize("which", ["device/app.py", "the README's example"])
 def test_mypy_strict_accepts(which: str, tmp_path: Path, cache: Path) -> None:
-    text = (ROOT / "device" / "app.py").read_text() if which == "device/app.py" else example()
-    (tmp_path / "app.py").write_text(text)
+    files = examples() if which != "device/app.py" else {"app.py": (ROOT / "device" / "app.py").read_text()}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
     assert "Success" in checked(tmp_path, TYPINGS, cache)
 
 
