@@ -44,7 +44,7 @@ def arrived(stored: "Stored", vocabulary: "Vocabulary") -> Iterator[Happening]:
     elif isinstance(message, Event):
         name = vocabulary.event(message.event)
         values_text = " ".join(map(str, message.values))
-        data = {"device": stored.eui, "event": message.event, "name": name, "values": list(message.values)}
+        data = {"device": stored.eui, "id": message.event, "name": name, "values": list(message.values)}
         yield Happening("event", f"event {name} {values_text}".rstrip(), data)
     else:
         name = type(message).__name__.lower() if message is not None else f"unreadable: {stored.fault}"

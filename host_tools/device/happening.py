@@ -4,7 +4,7 @@ line      the board printed something                       text
 running   the application runs                              text, device
 error     a developer's file raised, or does not compile    text, file, line, trace, times
 reading   samples that the store has                        text, device, record, name, value, unit, samples, at
-event     an event that the store has                       text, device, event, values, at
+event     an event that the store has                       text, device, id, name, values
 stored    any other message                                 text, device, message
 refused   the store did not take a frame                    text, reason
 reload    the application was exchanged                     text, took_s
@@ -34,7 +34,7 @@ class Happening:
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object."""
-        return {"event": self.kind, "text": self.text, **self.data}
+        return {**self.data, "event": self.kind, "text": self.text}
 
 
 def harmless(text: str) -> str:

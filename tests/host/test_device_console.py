@@ -1,6 +1,8 @@
 """What a board prints during a run: a stranger's text, in which a developer's errors are found."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -164,3 +166,16 @@ def test_files_that_change_all_the_time_do_not_begin_a_storm(tmp_path: Path, mon
             path.write_text(str(step))
         count += changes.due()
     assert 10 < count <= 100.0 / APART_S
+
+
+def test_event_s_line_of_json_is_an_event_s_with_the_application_s_own_name() -> None:
+    from host_tools.device.arrivals import arrived
+    from host_tools.ingest.decode import Event
+    from host_tools.ingest.definitions import Event as Named
+    from host_tools.ingest.vocabulary import Vocabulary
+
+    stored = SimpleNamespace(eui="70b3d5fffe00d001", message=Event(10, 64, (3, -1)))
+    (told,) = arrived(cast(Any, stored), Vocabulary(events={64: Named(64, "handover")}))
+    assert told.text == "event handover 3 -1"
+    assert told.to_json()["event"] == "event"
+    assert (told.to_json()["id"], told.to_json()["name"], told.to_json()["values"]) == (64, "handover", [3, -1])
