@@ -1,6 +1,7 @@
 # The node as a whole, in virtual time: sample, seal, queue, send, listen, act; lost servers, hostile downlinks.
 from device.wearable import CountingSensor, T, Wearable
 
+from sealband import once
 from sealband.app import App, Every
 from sealband.crypto import cbor
 from sealband.errors import StoreError
@@ -361,8 +362,7 @@ def test_an_exception_in_our_own_code_is_counted_and_the_loop_goes_on_slowly():
     def bug(*args):
         raise ZeroDivisionError("bug")
 
-    from sealband import commands
-
+    commands = once("sealband.commands")
     act, commands.act = commands.act, bug
     w.run(300)
     assert 0 < w.node.faults < 100

@@ -337,3 +337,16 @@ def test_consent_withdrawn_in_the_middle_of_a_measurement_switches_the_part_off(
     w.run(60)
     assert len(seen) == 10 and not heart.running and not heart.reads
     assert w.node.sampler.errors == 0 and len(w.node.batch) == 0
+
+
+def test_a_batch_is_sealed_when_it_fills_a_frame_and_when_it_is_old():
+    w = Wearable([Every(10, CountingSensor(1, 70)), Every(60, CountingSensor(3, 3300))], frame_max=51, send_every_s=3600)
+    w.run(3600)
+    frames = [items for items in w.server.messages() if items[0] == messages.TELEMETRY]
+    sizes = [len(data) for _, data in w.link.sent][1:]
+    assert len(frames) >= 10 and sorted(sizes)[len(sizes) // 2] >= 40, sizes
+    # once both series have begun at one time they go on together, so that no frame holds one alone
+    assert all(len(items) == 4 for items in frames[6:]), frames
+    samples = w.server.samples()
+    times = [t for t, record, _ in samples if record == 1]
+    assert all(b - a == 10 for a, b in zip(times[2:], times[3:]))

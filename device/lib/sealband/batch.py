@@ -181,6 +181,24 @@ class Batch:
             plaintext += cbor.encode(series.item(count))
         return plaintext
 
+    # The time up to which the samples nearly fill a frame, from which all its series go on together; None: not yet.
+    def full(self, plaintext_max):
+        if not self.series:
+            return None
+        t0 = self._oldest(self.series).t
+        first = [series for series in self.series if series.t == t0]
+        dt = 1
+        end = t0
+        for series in first:
+            if len(series.values) > 1:
+                dt = max(dt, series.dt)
+            end = max(end, series.t + (len(series.values) - 1) * series.dt)
+        limit = end // dt * dt
+        size = _HEAD_LEN
+        for series in first:
+            size += series.fit(1 << 20, series.before(limit))[0]
+        return limit if size > plaintext_max - (plaintext_max >> 3) else None
+
     # forget what the last plaintext holds: it is sealed and queued
     def drop_taken(self):
         for series, count in self._taken:

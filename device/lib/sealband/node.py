@@ -100,6 +100,7 @@ class Node:
         self._closed = list(app.links)
         self.pause_until_ms = -_FAULTS_APART_MS
         self._advance_at = 0
+        self._looked = 0  # samples in the batch when it was last asked whether they fill a frame
         self.running = False
         self.ear = None  # looked at whenever the watchdog is fed: start.ear
         self.update_folder = update_folder
@@ -343,8 +344,13 @@ class Node:
             if self.clock.valid and self.seal_batch(self.send_at - period_s):
                 # devices with the same schedule do not speak at the same moment
                 self.session.spread(min(30000, self.config.send_every_s * 50))
-        elif self.clock.valid and len(self.batch) >= _BATCH_MAX:
-            self.seal_batch(None)
+        elif self.clock.valid and len(self.batch) != self._looked:
+            self._looked = len(self.batch)
+            limit = self.batch.full(self.frame_max() - _OVERHEAD)
+            if limit is not None and not self.sampler.pending(limit) and self.seal_batch(limit, 1):
+                self.session.spread(min(30000, self.config.send_every_s * 50))
+            elif len(self.batch) >= _BATCH_MAX:
+                self.seal_batch(None)
         if self.trial:
             self.trial.work(self)
         elif self.restart_s is not None:
@@ -377,15 +383,16 @@ class Node:
                 shortest = link.frame_max
         return shortest or radio.EU868_FRAME_MAX[12]
 
-    # Seal the batch's samples before this time (None: all) into the outbox; how many frames.
-    def seal_batch(self, limit):
+    # Seal the batch's samples before this time (None: all) into the outbox, so many frames at most; how many.
+    def seal_batch(self, limit, most=_BATCH_MAX):
         count = 0
-        while True:
+        while count < most:
             plaintext = self.batch.take(self.frame_max() - _OVERHEAD, limit)
             if plaintext is None or not self._queue(TELEMETRY, plaintext):
                 return count
             self.batch.drop_taken()
             count += 1
+        return count
 
     # Seal and queue. True: it is sealed, so it must never be sealed again, whatever became of it in the outbox.
     def _queue(self, priority, plaintext):
