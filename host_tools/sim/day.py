@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from host_tools.sim.board import HEAP, VirtualBoard
+from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.day_plan import Plan
 from host_tools.sim.script import Script, sky
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from host_tools.ingest.readings import Reading
 
 SPEED: Final = 40.0
+# the whole wearable takes 71 of the chip's KiB and the simulated modules 30; a board without that much has PSRAM
+HEAP: Final = "128wK"
 _DAY_S: Final = 86400
 _MAC: Final = bytes.fromhex("70b3d5004000")
 _BEFORE_S: Final = 1200.0  # virtual, for enrolment: a real half minute

@@ -12,7 +12,6 @@ from host_tools.sim.day_plan import SHORT_HOURS, plan
 from host_tools.sim.day_truth import Row, compare, summary
 from host_tools.sim.site import Site
 from tests.support.boards import has_raw_repl
-from tests.support.day_app import APP, HEAP
 
 pytestmark = pytest.mark.skipif(not has_raw_repl(), reason="MicroPython's unix port has a raw REPL from 1.27 on")
 
@@ -21,8 +20,6 @@ SPEEDS = (45.0, 20.0)
 
 
 def test_what_two_wearers_do_is_what_is_stored(tmp_path: Path) -> None:
-    app = tmp_path / "app.py"
-    app.write_text(APP)
     pictures: list[Path] = []
     rows: list[Row] = []
     missed: list[str] = []
@@ -33,7 +30,7 @@ def test_what_two_wearers_do_is_what_is_stored(tmp_path: Path) -> None:
         def draw(seen: Seen, site: Site, folder: Path = folder) -> None:
             pictures.extend(day_pictures.draw(seen, site, folder))
 
-        seen = Day(folder, plan(SHORT_HOURS), speed=speed, seed=4, app=app, heap=HEAP, after=draw).run()
+        seen = Day(folder, plan(SHORT_HOURS), speed=speed, seed=4, after=draw).run()
         rows = compare(seen)
         missed = [
             f"{row.wearer} {row.what}: {row.value} (limit {row.limit}) {row.note}" for row in rows if not row.good
