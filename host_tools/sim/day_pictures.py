@@ -1,6 +1,7 @@
 """Pictures of the simulated day, as `sealband readings plot` draws them: one for each wearer, and one of both."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ def available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def draw(seen: Seen, site: "Site", folder: Path) -> list[Path]:
+def draw(seen: Seen, site: "Site", folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write them; returns their paths. The site is still running.
 
     Raises:
@@ -40,7 +41,7 @@ def draw(seen: Seen, site: "Site", folder: Path) -> list[Path]:
     pages = {names.get(one.device, one.device): [one] for one in found} | {"day": found}
     written: list[Path] = []
     for name, shown in pages.items():
-        for kind in FORMATS:
+        for kind in formats:
             path = folder / f"{name}.{kind}"
             picture.write(path, picture.render(sheet.draw(shown, span, source.vocabulary), kind))
             written.append(path)
