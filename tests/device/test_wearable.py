@@ -340,7 +340,9 @@ def test_consent_withdrawn_in_the_middle_of_a_measurement_switches_the_part_off(
 
 
 def test_a_batch_is_sealed_when_it_fills_a_frame_and_when_it_is_old():
-    w = Wearable([Every(10, CountingSensor(1, 70)), Every(60, CountingSensor(3, 3300))], frame_max=51, send_every_s=3600)
+    w = Wearable(
+        [Every(10, CountingSensor(1, 70)), Every(60, CountingSensor(3, 3300))], frame_max=51, send_every_s=3600
+    )
     w.run(3600)
     frames = [items for items in w.server.messages() if items[0] == messages.TELEMETRY]
     sizes = [len(data) for _, data in w.link.sent][1:]
