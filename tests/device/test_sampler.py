@@ -15,7 +15,10 @@ class Bench:
         self.failed = []
         self.seen = []
         self.sampler = Sampler(
-            list(sensors), self.batch, lambda *sample: self.seen.append(sample), lambda index, told: self.failed.append(index)
+            list(sensors),
+            self.batch,
+            lambda *sample: self.seen.append(sample),
+            lambda index, told: self.failed.append(index),
         )
 
     # a wake each time that the sampler asks for one; sensors are stepped side by side

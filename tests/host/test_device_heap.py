@@ -11,7 +11,7 @@ WK = 2048
 
 @pytest.fixture(scope="module")
 def cycle() -> Cycle:
-    """Eleven minutes of the example application, with so much for itself and what the simulated chip takes beside it."""
+    """Eleven minutes of the example application, with so much for itself and what the simulated chip takes beside."""
     return run(f"{HEAP_WK + chip_share() // WK}wK")
 
 

@@ -46,6 +46,7 @@ def run(node, machine):
 
 # --- what wakes it
 
+
 # Who armed the pin that ended the sleep is told. So long the node is to stay awake.
 def _woken(node, machine):
     reason = machine.wake_reason() if node.watching else 0

@@ -100,8 +100,8 @@ class Falls:
         self._limit = min(_LIMIT_MAX, max(_IMPACT, recent + (recent >> 1)))
         self._low = min(_LIMIT_MAX, max(_LOW_IMPACT, recent << 1))
 
-    # Still for long enough: lying, if the arm is turned by 30 degrees. One that is not may be a stander's who jumped; but
-    # only one that lies does not sway for long.
+    # Still for long enough: lying, if the arm is turned by 30 degrees. One that is not may be somebody's who jumped and
+    # stands; but only one that lies does not sway for long.
     def _lies(self, mean):
         x, y, z = mean
         lie = _LIE if self._fell else _LIE_LOW
