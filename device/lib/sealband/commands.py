@@ -1,11 +1,10 @@
 # What the server said: one authenticated plaintext in, its effect and a receipt out (orders.py). A message that is
-# not exactly as the wire format has it is refused whole, and counted. Opens nothing and sends nothing itself.
+# not exactly as the wire format has it is refused whole, and counted. Opens, seals and sends nothing itself.
 from micropython import const
 
 from sealband import once
 from sealband.crypto import cbor
 from sealband.errors import StoreError
-from sealband.outbox import REPLY
 from sealwire import messages
 
 _ITEMS_MAX = const(64)
@@ -20,7 +19,8 @@ def _is_uint(value, most):
 
 
 # Do what a plaintext asks for; it came in this epoch, with this downlink counter. carried: by a courier, so it may be
-# old, and whoever carried it chose when it came. link: that it came over.
+# old, and whoever carried it chose when it came. link: that it came over. Returns what is to be said now: items of
+# messages, none: a status. The caller seals them, when what this took of the heap is free again.
 def act(node, epoch, ctr, plaintext, carried=False, link=None):
     try:
         items = cbor.decode_sequence(plaintext, _DEPTH_MAX, _ITEMS_MAX)
@@ -28,26 +28,28 @@ def act(node, epoch, ctr, plaintext, carried=False, link=None):
         items = []
     if not items or not _is_uint(items[0], 255):
         node.refuse()
-        return
+        return ()
     kind = items[0]
     if kind == messages.SYNC:
         # a sync that is refused gets no receipt: the receipt would be answered with a sync
         if not _sync(node, epoch, items, carried, link):
             node.refuse()
-        return
+        return ()
     if carried:
         node.refuse()  # no server gives a courier one: it was caught on the air, and held back
-        return
+        return ()
     if epoch != node.chain.epoch and node.chain.downlinks()[0][1].next and kind != messages.REKEY:
         # the server speaks in the present epoch already: this was held back, and may undo what it ordered since
         node.refuse()
-        return
-    code = once("sealband.orders").follow(node, epoch, kind, items)
+        return ()
+    says = []
+    code = once("sealband.orders").follow(node, epoch, kind, items, says)
     node.log.note("command", kind, code)
     if code != messages.RESULT_DONE:
         node.refuse()
     if kind != messages.REPORT or code != messages.RESULT_DONE:
-        node.say(REPLY, messages.RECEIPT, ctr, code)
+        says.append((messages.RECEIPT, ctr, code))
+    return says
 
 
 def _sync(node, epoch, items, carried, link):

@@ -13,7 +13,7 @@ from micropython import const
 from sealband import once
 from sealband.errors import SealError, StoreError
 from sealband.links import policy
-from sealband.outbox import EVENT
+from sealband.outbox import EVENT, REPLY
 
 _REFUSALS_MAX = const(3)  # so often a server that answers may leave a frame unacknowledged
 _REST_MS = const(3600000)
@@ -248,7 +248,8 @@ def receive(node, data, link):
         return False
     seal = None  # its code is let go of before what follows is loaded
     try:
-        once("sealband.commands").act(node, epoch, ctr, plaintext, False, link)
+        for items in once("sealband.commands").act(node, epoch, ctr, plaintext, False, link):
+            node.say(REPLY, *items) if items else node.report()
     except Exception as error:
         node.fault(error)
     return True

@@ -13,16 +13,16 @@ from sealwire import messages
 _REKEY_LEN = const(16)  # sealwire.keys
 
 
-# The result code, for the receipt.
-def follow(node, epoch, kind, items):
+# The result code, for the receipt. says: to which is added what else is to be said.
+def follow(node, epoch, kind, items, says):
     try:
         if kind == messages.UPDATE:
-            return once("sealband.update.order").take(node, items)
+            return once("sealband.update.order").take(node, items, says)
         if kind == messages.REPORT or kind == messages.RETIRE:
             if len(items) != 1:
                 return messages.RESULT_MALFORMED
             if kind == messages.REPORT:
-                node.report()
+                says.append(())
             else:
                 from sealband import retire
 

@@ -4,7 +4,6 @@ from micropython import const
 
 import sealboot
 from sealband.crypto import cbor
-from sealband.outbox import REPLY
 from sealband.store import write_file
 from sealwire import messages
 
@@ -16,7 +15,7 @@ QUIET_S = 20  # the receipt goes out first
 
 
 # The result code.
-def take(node, items):
+def take(node, items, says):
     if len(items) != 4:
         return messages.RESULT_MALFORMED
     _, sequence, digest, url = items
@@ -36,6 +35,6 @@ def take(node, items):
     except OSError:
         return messages.RESULT_FAILED
     if node.restart_s is None:
-        node.say(REPLY, messages.UPDATE_REPORT, sequence, _ACCEPTED, 0)
+        says.append((messages.UPDATE_REPORT, sequence, _ACCEPTED, 0))
     node.restart_s = node.clock.uptime() + QUIET_S
     return messages.RESULT_DONE
