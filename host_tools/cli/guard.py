@@ -6,6 +6,7 @@ the login that `sealband operator login` keeps. What they may: `provisioning.ope
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,13 @@ class Entered:
         vault: the registry's.
         actor: who acts, for the audit trail.
         name: the operator's.
+        hold: raises when the session ended, or they may not do this any more; for commands that go on and on.
     """
 
     vault: Vault
     actor: str
     name: str
+    hold: Callable[[], None] = lambda: None
 
 
 def enter(database: str, key_file: Path, action: str) -> Entered:
@@ -65,8 +68,9 @@ def admit(vault: Vault, database: str, action: str) -> Entered:
     """The same for a registry that is open already."""
     from provisioning.operators import sessions
 
-    acting = sessions.admit(vault, presented(database), action)
-    return Entered(vault, acting.actor, acting.name)
+    text = presented(database)
+    acting = sessions.admit(vault, text, action)
+    return Entered(vault, acting.actor, acting.name, lambda: sessions.hold(vault, text, action))
 
 
 def presented(database: str) -> str:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import rich_click as click
 from host_tools.cli import readings_define, readings_plot, readings_watch
 from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.output import json_option, print_json_line, print_table, remark, write_private
-from host_tools.cli.readings_source import filter_options, mention_damage, open_readings, wanted_of
+from host_tools.cli.readings_source import filter_options, mention_damage, open_followed, open_readings, wanted_of
 
 if TYPE_CHECKING:
     from host_tools.ingest.readings import Filter, Reading, Readings
@@ -52,14 +52,14 @@ def show(
     format_ = "json" if as_json else format_
     if follow and format_ not in ("table", "json"):
         raise click.UsageError("--follow prints a table or JSON lines")
-    source = open_readings(database, key_file, "show", devices)
+    source, hold = open_followed(database, key_file, "show", devices)
     from host_tools.ingest.readings import newest_frame
 
     wanted = wanted_of(source, devices, records, since, until, faulty)
     seen = newest_frame()
     newest = source.last(wanted, last)
     if follow:
-        _follow(source, wanted, newest, seen, format_)
+        _follow(source, wanted, newest, seen, format_, hold)
         return
     if not newest and format_ == "table":
         remark("No readings.")
@@ -118,12 +118,15 @@ def _cells(reading: "Reading") -> tuple[str, str, str, str]:
     return reading.device, timestamp(reading.unix_s), reading.record, f"{value} {reading.unit}".strip()
 
 
-def _follow(source: "Readings", wanted: "Filter", found: list["Reading"], seen: int, format_: str) -> None:
+def _follow(
+    source: "Readings", wanted: "Filter", found: list["Reading"], seen: int, format_: str, hold: Callable[[], None]
+) -> None:
     from host_tools.ingest.export import plain
     from host_tools.ingest.readings import follow
 
     try:
         for arrived in chain([found], follow(source, wanted, seen, lambda: time.sleep(FOLLOW_S))):
+            hold()
             for reading in arrived:
                 if format_ == "json":
                     print_json_line(plain(reading))

@@ -14,6 +14,7 @@ from provisioning import eui
 if TYPE_CHECKING:
     from host_tools.ingest.readings import Filter, Readings
 
+HOLD_S = 10.0  # between two looks whether who looks on still may
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -32,6 +33,15 @@ def filter_options(command: _Command) -> _Command:
 
 def open_readings(database: str, key_file: Path, command: str, devices: tuple[str, ...]) -> "Readings":
     """Let in whoever may see readings, note in the trail what for, and give what reads them."""
+    return open_followed(database, key_file, command, devices)[0]
+
+
+def open_followed(
+    database: str, key_file: Path, command: str, devices: tuple[str, ...]
+) -> "tuple[Readings, Callable[[], None]]":
+    """The same for a command that goes on showing; what it gets beside is called again and again, and raises soon
+    after the session ended or the operator may not see readings any more.
+    """
     entered = enter_store(database, key_file, "reading.export" if command == "export" else "reading.view")
     from host_tools.ingest.readings import Readings
     from host_tools.ingest.store import Payloads
@@ -45,7 +55,19 @@ def open_readings(database: str, key_file: Path, command: str, devices: tuple[st
         command=f"readings {command}",
         devices=list(devices)[:64],
     )
-    return Readings(Payloads(entered.vault))
+    return Readings(Payloads(entered.vault)), _now_and_then(entered.hold)
+
+
+def _now_and_then(hold: Callable[[], None]) -> Callable[[], None]:
+    due = time.monotonic() + HOLD_S
+
+    def held() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            hold()
+            due = time.monotonic() + HOLD_S
+
+    return held
 
 
 def wanted_of(

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from host_tools.cli.connection import database_option, key_file_option
 from host_tools.cli.output import json_option, print_json_line, shown
-from host_tools.cli.readings_source import mention_damage, open_readings, wanted_of
+from host_tools.cli.readings_source import mention_damage, open_followed, wanted_of
 from host_tools.cli.stop import stoppable
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def watch(
     as_json: bool,
 ) -> None:
     """Show the newest value of each record, its trend and what happened, until Ctrl-C."""
-    source = open_readings(database, key_file, "watch", devices)
+    source, hold = open_followed(database, key_file, "watch", devices)
     from host_tools.ingest.readings import follow, newest_frame
     from host_tools.ingest.watching import Watched
 
@@ -66,6 +66,7 @@ def watch(
         with _screen(console, on_terminal) as live:
             due = time.monotonic()
             for arrived in follow(source, wanted, seen, lambda: stopping.wait(min(POLL_S, pause_s))):
+                hold()
                 watched.take(arrived)
                 if stopping.is_set() or looks == 0:
                     break

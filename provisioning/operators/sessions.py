@@ -236,15 +236,30 @@ def admit(vault: Vault, text: str, action: str, clock: Clock = time.time) -> Act
         SessionRefused: the session or token does not hold.
         NotPermitted: it does, and this is not for them.
     """
+    acting = _permitted(vault, text, action, clock)
+    with transaction.atomic():
+        Credential.objects.filter(number=acting.number).update(used_at_ms=int(clock() * 1000))
+        with _broken_trail(action in LOOKS_AT_THE_TRAIL):
+            audit.append(vault, "operator_action", subject=action, actor=acting.actor, clock=clock)
+    return acting
+
+
+def hold(vault: Vault, text: str, action: str, clock: Clock = time.time) -> None:
+    """Whether who was admitted still may, for a command that goes on showing. It counts as no use: a screen that was
+    left behind goes dark with its session.
+
+    Raises:
+        SessionRefused, NotPermitted: not any more; that is in the audit trail.
+    """
+    _permitted(vault, text, action, clock)
+
+
+def _permitted(vault: Vault, text: str, action: str, clock: Clock) -> Acting:
     acting = resolve(vault, text, clock)
     reason = why_not(acting, action)
     if reason:
         audit.append(vault, "authz_fail", subject=action[: audit.NAME_MAX], actor=acting.actor, clock=clock)
         raise NotPermitted(*reason)
-    with transaction.atomic():
-        Credential.objects.filter(number=acting.number).update(used_at_ms=int(clock() * 1000))
-        with _broken_trail(action in LOOKS_AT_THE_TRAIL):
-            audit.append(vault, "operator_action", subject=action, actor=acting.actor, clock=clock)
     return acting
 
 

@@ -178,3 +178,41 @@ def until(terminal: int, what: bytes | None) -> bytes:
 
 def text(written: bytes) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode(errors="replace"))
+
+
+@pytest.mark.parametrize("command", [("watch", "--every", "0.2", "--looks", "100"), ("show", "--follow")])
+@pytest.mark.parametrize("what", ["session ended", "role withdrawn"])
+def test_readings_are_not_shown_any_longer_than_somebody_may_see_them(
+    wearable, command, what, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    from host_tools.ingest.readings import follow
+    from provisioning.operators import sessions
+    from provisioning.operators.models import Operator
+
+    def followed(source, wanted, seen, pause):
+        pieces = follow(source, wanted, seen, lambda: None)
+        yield next(pieces)
+        operator = Operator.objects.get(name="care")
+        sessions.end_all(operator) if what == "session ended" else monkeypatch.setattr(
+            "provisioning.operators.grants.held", lambda vault, operator: frozenset()
+        )
+        for _ in range(100):
+            yield next(pieces)
+        pytest.fail("still shown")
+
+    monkeypatch.setattr("host_tools.ingest.readings.follow", followed)
+    monkeypatch.setattr("host_tools.cli.readings_source.HOLD_S", 0.0)
+    assert cli.run(("readings", *command)) == 1
+    assert ("does not hold" if what == "session ended" else "may not do this") in capsys.readouterr().err
+
+
+def test_a_screen_that_was_left_behind_does_not_keep_its_session_alive(fleet: Fleet):
+    from provisioning.operators import sessions
+    from provisioning.operators.errors import SessionRefused
+    from tests.support.operators import session_of
+
+    began = time.time()
+    session = session_of(fleet.vault, "care", ["care"])
+    sessions.hold(fleet.vault, session, "reading.view", lambda: began + sessions.IDLE_S - 5)
+    with pytest.raises(SessionRefused, match="not used"):
+        sessions.hold(fleet.vault, session, "reading.view", lambda: began + sessions.IDLE_S + 5)
