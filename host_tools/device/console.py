@@ -16,6 +16,7 @@ NOT_ENROLLED = "sealband: not enrolled"
 RUNNING = "sealband: running as "
 TRACE_MAX = 40  # lines
 AGAIN_S = 5.0
+TAKE_MAX = 200  # lines in one go, so that a board that never stops printing leaves room for what else there is to do
 _HEAD = "Traceback (most recent call last):"
 _FRAME = re.compile(r'  File "([^"]{1,200})"(?:, line (\d{1,6}))?(?:, in (.{1,100}))?')
 _EUI = re.compile(r"[0-9a-f]{16}")

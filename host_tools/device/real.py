@@ -22,7 +22,7 @@ from pathlib import Path
 
 from host_tools.device import trial
 from host_tools.device.application import RUNNERS, Application, ApplicationRefused
-from host_tools.device.console import Console
+from host_tools.device.console import TAKE_MAX, Console
 from host_tools.device.happening import Happening, harmless
 from host_tools.device.recording import Told
 from host_tools.device.trace import TraceWriter
@@ -230,7 +230,7 @@ class RealRun:
         """What has happened since, waiting so long for the first."""
         found: list[Happening] = []
         limit = time.monotonic() + timeout_s
-        while len(found) < 200:
+        for _ in range(TAKE_MAX):
             try:
                 line = self._queue.get_nowait() if found else self._queue.get(timeout=max(0, limit - time.monotonic()))
             except queue.Empty:

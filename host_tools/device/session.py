@@ -12,8 +12,9 @@ from typing import Protocol
 
 from host_tools.device.application import Application, ApplicationRefused
 from host_tools.device.happening import Happening
-from host_tools.ingest.definitions import DefinitionError
+from host_tools.ingest.definitions import DefinitionError, MeaningRefused
 from host_tools.release.bundle import CompileFailed
+from host_tools.release.pack import PackRefused
 
 TAKE_S = 0.1
 LOOK_S = 0.2  # how often the files are looked at
@@ -100,17 +101,20 @@ def follow(
 
 
 def _exchange(run: Running, tell: Callable[[Happening], None]) -> None:
-    from host_tools.ingest.meanings import MeaningRefused
-
     begun = time.monotonic()
+    error: Exception
     try:
         run.reload()
-    except (CompileFailed, ApplicationRefused, DefinitionError, MeaningRefused) as error:
-        tell(uncompiled(error))
-        tell(Happening("remark", "not exchanged; what ran before goes on"))
+    except (CompileFailed, PackRefused, ApplicationRefused, DefinitionError, MeaningRefused) as refused:
+        error = refused
+    except OSError as unread:  # moved away by an editor, or by the developer
+        error = ApplicationRefused(f"{unread.filename}: {unread.strerror}", "put the file back")
+    else:
+        took_s = round(time.monotonic() - begun, 2)
+        tell(Happening("reload", f"exchanged in {took_s:.2f} s", {"took_s": took_s}))
         return
-    took_s = round(time.monotonic() - begun, 2)
-    tell(Happening("reload", f"exchanged in {took_s:.2f} s", {"took_s": took_s}))
+    tell(uncompiled(error))
+    tell(Happening("remark", "not exchanged; what ran before goes on"))
 
 
 def uncompiled(error: Exception) -> Happening:

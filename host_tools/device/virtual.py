@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from boards import Board
 from host_tools.device import arrivals
 from host_tools.device.application import Application, Compiled
-from host_tools.device.console import STARTED, Console
+from host_tools.device.console import STARTED, TAKE_MAX, Console
 from host_tools.device.happening import Happening
 from host_tools.device.recording import Recording
 from host_tools.device.replay import Replay
@@ -98,7 +98,8 @@ class VirtualRun:
 
     def _start(self) -> None:
         compiled = self._compile()
-        self._directory.mkdir(parents=True, exist_ok=True)
+        # 700: it gets keys, what a device's flash holds, and what the wearer's readings are
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.site = self._undo.enter_context(
             Site(
                 self._directory,
@@ -158,13 +159,12 @@ class VirtualRun:
             self._put(Happening("remark", f"the trace has nothing of {named} of 0x{address:02x}: not acknowledged"))
         found: list[Happening] = []
         try:
-            while True:
+            for _ in range(TAKE_MAX):
                 one = self._queue.get_nowait() if found else self._queue.get(timeout=timeout_s)
                 found += self._console.feed(one, time.monotonic()) if isinstance(one, str) else [one]
-                if len(found) > 200:
-                    return found
         except queue.Empty:
-            return found
+            pass
+        return found
 
     @property
     def ended(self) -> bool:

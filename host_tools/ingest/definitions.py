@@ -24,6 +24,7 @@ SOURCE_MAX = 64 * 1024
 NAME_MAX = 32
 UNIT_MAX = 16
 SCALE_MAX = 9
+INTEGER_BITS = 64  # of a constant
 FILE = "records.py"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
@@ -37,6 +38,14 @@ class DefinitionError(Exception):
     """A file is no definition of records and events; the text has the line."""
 
     remedy = _RULES
+
+
+class MeaningRefused(Exception):
+    """An id or a name means something else already."""
+
+    def __init__(self, what: str, remedy: str = "give the new meaning an id of its own: ids are never reused") -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -205,9 +214,11 @@ class _Reader:
                 return self._integer(node.args[0])
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
             return -self._integer(node.operand)
-        elif isinstance(node, ast.Constant) and type(node.value) is int:
+        elif isinstance(node, ast.Constant) and type(node.value) is int and node.value.bit_length() < INTEGER_BITS:
             return node.value
-        raise self._refused(node, "a whole number is wanted here, or the name of one above")
+        raise self._refused(
+            node, f"a whole number of less than {INTEGER_BITS} bits is wanted here, or the name of one above"
+        )
 
     def _refused(self, node: ast.AST, what: str) -> DefinitionError:
         return DefinitionError(f"{self._file}, line {getattr(node, 'lineno', 1)}: {what}")

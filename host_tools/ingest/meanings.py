@@ -12,19 +12,13 @@ from datetime import UTC, datetime
 
 from django.db import IntegrityError, transaction
 
-from host_tools.ingest.definitions import Definition, Event, Record
+from host_tools.ingest.definitions import Definition, Event, MeaningRefused, Record
 from host_tools.ingest.models import Meaning
 from host_tools.ingest.vocabulary import Vocabulary
 from provisioning.registry import audit
 from provisioning.registry.vault import Vault
 
-
-class MeaningRefused(Exception):
-    """An id or a name means something else already."""
-
-    def __init__(self, what: str, remedy: str = "give the new meaning an id of its own: ids are never reused") -> None:
-        super().__init__(what)
-        self.remedy = remedy
+__all__ = ["Defined", "MeaningRefused", "define", "load"]
 
 
 @dataclass(frozen=True, slots=True)

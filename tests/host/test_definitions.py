@@ -98,6 +98,9 @@ def test_an_application_finds_its_numbers_on_the_board_and_their_names_stay_behi
         ("RECORDS = ((64, 'grip', 'newtons per metre', 0),)", 1, "16"),
         ("RECORDS = ((64, 'grip', 'N', 0.5),)", 1, "whole number"),
         ("RECORDS = ((True, 'grip', 'N', 0),)", 1, "whole number"),
+        # more digits than Python writes out
+        ("A = 0x" + "f" * 5000 + "\nRECORDS = ()", 1, "whole number"),
+        ("RECORDS = ((0x" + "f" * 5000 + ", 'grip', 'N', 0),)", 1, "whole number"),
         ("RECORDS = ((64, 'grip', 'N'),)", 1, "(id, name, unit, scale)"),
         ("RECORDS = ((64, 'grip', 'N', 0), (64, 'turn', 'N', 0))", 1, "id 64 is defined a second time"),
         ("RECORDS = ((64, 'grip', 'N', 0), (65, 'grip', 'N', 0))", 1, "grip is defined a second time"),

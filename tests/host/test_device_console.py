@@ -1,5 +1,9 @@
 """What a board prints during a run: a stranger's text, in which a developer's errors are found."""
 
+import queue
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,7 +13,9 @@ import pytest
 from host_tools.device.application import Application, ApplicationRefused
 from host_tools.device.console import AGAIN_S, Console
 from host_tools.device.happening import LINE_MAX, Happening
-from host_tools.device.session import APART_S, SETTLE_S, Changes
+from host_tools.device.real import Port, RealRun
+from host_tools.device.session import APART_S, SETTLE_S, Changes, follow
+from host_tools.device.trace import TraceWriter
 
 NAMES = {"app.py": Path("work/app.py"), "grip.py": Path("work/grip.py")}
 TRACE = [
@@ -166,6 +172,69 @@ def test_files_that_change_all_the_time_do_not_begin_a_storm(tmp_path: Path, mon
             path.write_text(str(step))
         count += changes.due()
     assert 10 < count <= 100.0 / APART_S
+
+
+class Run:
+    """A board whose application is read anew, and which says what it is given to say."""
+
+    ended = finished = False
+
+    def __init__(self, found: Application, tmp_path: Path, stop: threading.Event) -> None:
+        self.found, self.folder, self.stop, self.takes = found, tmp_path / "out", stop, 0
+
+    def take(self, timeout_s: float) -> list[Happening]:
+        self.takes += 1
+        self.found.path.unlink(missing_ok=True)
+        if self.takes > 100:
+            self.stop.set()
+        return []
+
+    def reload(self) -> None:
+        self.found.compile(self.folder)
+
+
+def test_application_on_a_real_board_is_exchanged_without_a_registry() -> None:
+    # in a process of its own: a registry that another test has opened would hide it
+    code = "from host_tools.device import session as s; "
+    code += "run = type('Run', (), {'reload': lambda self: None})(); s._exchange(run, lambda one: print(one.kind))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("reload\n", "")
+
+
+def test_application_that_is_moved_away_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Time()
+    monkeypatch.setattr("host_tools.device.session.time", clock)
+    (tmp_path / "app.py").write_text("")
+    found, told, stop = application(tmp_path / "app.py"), list[Happening](), threading.Event()
+    run = Run(found, tmp_path, stop)
+
+    def report(one: Happening) -> None:
+        told.append(one)
+
+    monkeypatch.setattr(clock, "monotonic", lambda: clock.__setattr__("now", clock.now + 0.05) or clock.now)
+    outcome = follow(run, found, report, stop, reload=True)
+    assert not outcome.failed
+    assert [one.kind for one in told] == ["error", "remark"]
+    assert "No such file" in told[0].text
+
+
+@pytest.mark.parametrize("line", ["", "sealband-tap 1 i r 48 0f 0117", "x"])
+def test_board_that_never_stops_printing_does_not_hold_whoever_wants_to_stop(tmp_path: Path, line: str) -> None:
+    class Endless(queue.Queue[str | None]):
+        given = 0
+
+        def get(self, block: bool = True, timeout: float | None = None) -> str | None:
+            self.given += 1
+            assert self.given < 100_000
+            return line
+
+    with TraceWriter(tmp_path / "a.trace", "VIRTUAL", "board", 0) as writer:
+        (tmp_path / "app.py").write_text("")
+        run = RealRun(application(tmp_path / "app.py"), Port("/dev/x"), record=writer)
+        run._console.started = True
+        run._scratch = tmp_path
+        run._queue = Endless()
+        assert len(run.take(0.0)) <= 200
 
 
 def test_event_s_line_of_json_is_an_event_s_with_the_application_s_own_name() -> None:
