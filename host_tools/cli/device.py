@@ -139,7 +139,9 @@ def _recording(stack: ExitStack, path: Path | None, board: str, source: str) -> 
     if path is None:
         return None
     remark(f"{path} will hold what the sensors see of whoever wears them: it is personal data, and for you alone (600)")
-    return stack.enter_context(TraceWriter(path, board, source, time.time()))
+    writer = TraceWriter(path, board, source, time.time())
+    stack.callback(lambda: remark(f"{path} ended early: {writer.stopped}") if writer.stopped else None)
+    return stack.enter_context(writer)
 
 
 def _close(outcome: Outcome, as_json: bool, keep: Path | None) -> None:

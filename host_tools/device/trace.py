@@ -15,6 +15,7 @@ is one whose recording was cut off: what there is of it is whole.
 **A trace is personal data**: pulse, movement and places of whoever wore the board. The file is its owner's (mode 600).
 """
 
+import contextlib
 import json
 import os
 import re
@@ -30,6 +31,7 @@ HEAD = "sealband-trace 1 "
 FILE_MAX = 64 << 20  # bytes; a day of everything is some 40 MB
 LINE_MAX = 20_000  # characters
 TIME_MAX_MS = 7 * 86_400_000
+_REST = 64  # characters of a line beside its entry, and of the end
 _BOARD = re.compile(r"[A-Z0-9_]{1,64}")
 _LINE = re.compile(r"([0-9a-f]{8}) (\d{1,9}) (.+)", re.ASCII)
 _ENTRIES = {
@@ -103,13 +105,17 @@ def parse(ms: int, body: str) -> Entry | None:
 
 
 class TraceWriter:
-    """Writes one trace; a context manager. May be used from several threads.
+    """Writes one trace; a context manager. May be used from several threads. Of what failed before the first entry
+    no file stays.
 
     Args:
         path: a new file; it is its owner's alone.
         board: name of the board definition.
         source: "virtual" or "board".
         begun: Unix seconds, virtual ones on a virtual board.
+
+    Attributes:
+        stopped: why it ended before it was closed; "": it did not.
 
     Raises:
         TraceError: there is such a file.
@@ -122,37 +128,58 @@ class TraceWriter:
         except FileExistsError as error:
             raise TraceError(f"{path} is there already and was not changed", "name a new file") from error
         self.count = 0
+        self.stopped = ""
+        self._path = path
         self._file = os.fdopen(descriptor, "w", encoding="ascii", buffering=1)
         self._lock = threading.Lock()
         head = HEAD + json.dumps({"board": board, "source": source, "begun": int(begun)})
         self._check = zlib.crc32(head.encode())
         self._last_ms = 0
+        self._len = len(head) + 1
         self._file.write(head + "\n")
 
     def write(self, entry: Entry) -> None:
-        """Add one; nothing happens after the end."""
+        """Add one; nothing happens after the end, which comes by itself where `Trace.read` would take no more."""
         with self._lock:
-            if not self._file.closed:
-                self._last_ms = max(self._last_ms, entry.ms)
-                self._line(f"{self._last_ms} {entry.body()}")
+            if self._file.closed:
+                return
+            ms = max(self._last_ms, entry.ms)
+            body = entry.body()
+            if ms > TIME_MAX_MS or self._len + len(body) + _REST > FILE_MAX:
+                self.stopped = f"a trace has {FILE_MAX >> 20} MiB and {TIME_MAX_MS // 86_400_000} days at most"
+                self._end()
+                return
+            self._last_ms = ms
+            try:
+                self._line(f"{ms} {body}")
                 self.count += 1
+            except OSError as error:
+                # the board goes on; what there is of the file is whole
+                self.stopped = error.strerror or "it cannot be written"
+                with contextlib.suppress(OSError):
+                    self._file.close()
 
     def close(self) -> None:
         """Write the end."""
         with self._lock:
             if not self._file.closed:
-                self._line(f"{self._last_ms} end {self.count}")
-                self._file.close()
+                self._end()
 
     def __enter__(self) -> "TraceWriter":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+        if error is not None and not self.count:
+            self._path.unlink(missing_ok=True)
+
+    def _end(self) -> None:
+        self._line(f"{self._last_ms} end {self.count}")
+        self._file.close()
 
     def _line(self, body: str) -> None:
         self._check = zlib.crc32(body.encode(), self._check)
-        self._file.write(f"{self._check:08x} {body}\n")
+        self._len += self._file.write(f"{self._check:08x} {body}\n")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Sensor traces: files that are whole or refused, and parts that answer from them also where a driver has changed."""
 
 import json
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,44 @@ def test_file_without_an_end_is_not_read_into_memory(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(TraceError, match="longer than"):
         Trace.read(path)
+
+
+def test_recording_that_is_too_long_ends_where_it_can_still_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("host_tools.device.trace.FILE_MAX", 1000)
+    path = written(tmp_path / "a.trace", [Entry(ms, "a", 35, microvolts=ms) for ms in range(100)])
+    trace = Trace.read(path)
+    assert path.stat().st_size <= 1000
+    assert trace.whole and 10 < len(trace.entries) < 100
+    week = 7 * 86_400_000
+    with TraceWriter(tmp_path / "b.trace", "VIRTUAL", "virtual", T0) as writer:
+        for ms in (0, week, week + 1):
+            writer.write(Entry(ms, "a", 35))
+    assert "7 days" in writer.stopped
+    assert [entry.ms for entry in Trace.read(tmp_path / "b.trace").entries] == [0, week]
+
+
+def test_full_disk_ends_the_recording_and_not_the_board(tmp_path: Path) -> None:
+    path = tmp_path / "a.trace"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with TraceWriter(path, "VIRTUAL", "virtual", T0) as writer:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+            for ms in range(100):
+                writer.write(Entry(ms, "a", 35, microvolts=ms))
+            assert writer.stopped
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert 5 < len(Trace.read(path).entries) < 50
+
+
+def test_run_that_did_not_begin_leaves_no_file_in_the_way_of_the_next(tmp_path: Path) -> None:
+    with pytest.raises(TraceError), TraceWriter(tmp_path / "a.trace", "VIRTUAL", "virtual", T0):
+        raise TraceError("not begun")
+    assert not list(tmp_path.iterdir())
 
 
 # what a real board tells
