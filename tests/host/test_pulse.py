@@ -308,7 +308,7 @@ HEAP = """
 import gc, sys
 sys.path[:] = [TREE, TREE + "/lib"]
 from sealband import once
-import sealband.sensors.base, sealwire.recordids, array, math, time
+import sealband.sensors.base, array, math, time
 class I2C:
     registers = {}
     def readfrom_mem_into(self, address, register, buffer):

@@ -2,7 +2,7 @@
 # record. Before the first message the application's word holds (App's ask_first). Loaded for the occasion.
 from sealband import store as names
 from sealwire import messages
-from sealwire.recordids import RECORD_MAX
+from sealwire.recordids import RECORD_MAX, WEAR_STATE
 
 
 # The ids that may be sampled, None: all.
@@ -25,8 +25,15 @@ def change(node, records):
         # nothing of the version before may come back, should this one be lost
         node.store.save(names.CONSENT, consent, scrub=True)
         node.status_at = node.clock.now()  # which tells what holds from now on
-    node.sampler.consent = consent
-    for record in list(node.sampler.newest):
+    sampler = node.sampler
+    sampler.consent = consent
+    # what was remembered, and what was concluded from it, goes with the consent
+    for record in list(sampler.newest):
         if record not in consent:
-            del node.sampler.newest[record]
+            del sampler.newest[record]
+    for every in sampler.sensors:
+        sampler.forget(every.sensor)
+    if not sampler.may(WEAR_STATE):
+        node.worn = None
+    node.pace(0)
     return messages.RESULT_DONE

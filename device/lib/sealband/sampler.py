@@ -197,6 +197,12 @@ class Sampler:
             sensor.stop()
         except Exception:
             self.fail(index)
+        self.forget(sensor)
+
+    # What a driver leaves behind goes with the consent for all of its records.
+    def forget(self, sensor):
+        if hasattr(sensor, "kept") and not self.any(sensor.records):
+            sensor.kept = None
 
     def _take(self, index, every, t, dt, values):
         names = every.sensor.records

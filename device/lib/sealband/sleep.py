@@ -84,6 +84,8 @@ def _arm(node):
             line = _ask(node, i, watcher, "arm")
             if line:
                 found.append((line[1], line[0], i))
+        else:
+            node.watching.end(i)  # consent may have gone since the last look
     high = [line for line in found if line[0]]
     low = [line for line in found if not line[0]]
     several = high or low[1:]

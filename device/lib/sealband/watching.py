@@ -11,7 +11,8 @@ _AGAIN_MS = const(60000)
 class Watching:
     def __init__(self, watchers):
         self.watchers = watchers
-        self._steps = [None for _ in watchers]
+        # the generator of each; None: it was closed; 0: what a reset left on may be on still
+        self._steps = [0 for _ in watchers]
         self._at_ms = [0 for _ in watchers]
 
     # Let those go on whose time has come: ms until the next one wants to.
@@ -20,7 +21,7 @@ class Watching:
         now_ms = node.clock.uptime_ms()
         for i, watcher in enumerate(self.watchers):
             if watcher.records and not node.sampler.any(watcher.records):
-                self._end(i)
+                self.end(i)
                 self._at_ms[i] = 0
                 continue
             if self._at_ms[i] <= now_ms:
@@ -31,27 +32,33 @@ class Watching:
 
     def _step(self, node, i, watcher):
         try:
-            if self._steps[i] is None:
+            if not self._steps[i]:
+                if self._steps[i] is None or not node.resumed:
+                    # what a part gathered since nobody looked is told after deep sleep only, which set it to gather
+                    self._steps[i] = 0
+                    self.end(i)
                 self._steps[i] = watcher.watch(node)
             return max(1, next(self._steps[i]))
         except Exception:
             # whatever it raises, it ends nothing; it is begun anew a minute later
-            self._end(i)
+            self.end(i)
             node.sampler.fail(len(node.sampler.sensors) + i)
             return _AGAIN_MS
 
-    def _end(self, i):
+    # the part of watcher i off, unless that was done
+    def end(self, i):
         steps = self._steps[i]
         if steps is None:
             return
         self._steps[i] = None
         for each in (steps, self.watchers[i]):
             try:
-                each.close()
+                if each:
+                    each.close()
             except Exception:
                 pass
 
     # all parts off
     def close(self):
         for i in range(len(self.watchers)):
-            self._end(i)
+            self.end(i)

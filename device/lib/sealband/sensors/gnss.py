@@ -21,6 +21,7 @@ _DARK = const(100)  # 20 s without one satellite: there is a roof
 _GOOD_M = const(25)
 _BAD_M = const(200)
 _MISSES_MAX = const(4)  # then seven of eight readings are left out
+_OFF_TRIES = const(4)
 _CELL_M = const(100)
 _ALTITUDE_CELL_M = const(1000)
 
@@ -34,10 +35,11 @@ class Position(Sensor):
     def __init__(self, board, kept=None):
         self._board = board
         self._uart = None
-        self.kept = kept or (None, 0, 0)
+        self.kept = kept
         self.settings = None  # `position_cell_m` is asked of it
 
     def start(self):
+        self.kept = self.kept or (None, 0, 0)
         if self.kept[2]:
             return
         pins = self._board.GNSS
@@ -99,9 +101,15 @@ class Position(Sensor):
         try:
             if self._uart:
                 self._uart.deinit()
-            self._board.gnss_power(False)
-        except (OSError, ValueError, SensorError):
+        except (OSError, ValueError):
             pass
+        # a PMU that does not hear at once: the receiver takes more than all the rest
+        for _ in range(_OFF_TRIES):
+            try:
+                self._board.gnss_power(False)
+                break
+            except (OSError, ValueError, SensorError):
+                pass
 
 
 # The centre of the cell that the place lies in, of a grid that is the same for everybody and for ever: so no number of

@@ -67,6 +67,7 @@ def _embedded(part, register, value=None):
 
 # Where the samples are: register and mask of their count, register and length of a word, whether the part counts steps.
 def start(part):
+    part.write_byte(_FUNC_CFG_ACCESS, 0)  # should that have failed in _embedded(), all other registers are hidden
     part.expect(part.read_byte(_WHO_AM_I), _ID)
     slept = part.read_byte(_TAP_CFG0) == _LATCHED and part.read_byte(_CTRL1_XL) == _52_HZ_8_G
     slept = slept and _embedded(part, _EMB_FUNC_EN_A) & 0xFF == _PEDOMETER
@@ -122,6 +123,7 @@ def arm(part, pin):
 
 
 def stop(part):
+    _embedded(part, _EMB_FUNC_EN_A, 0)
     part.write_byte(_MD1_CFG, 0)
     part.write_byte(_TAP_CFG0, 0)
     part.write_byte(_FIFO_CTRL4, 0)

@@ -84,7 +84,7 @@ class HeartRate(Sensor):
         self._rmssd_every = rmssd_every
         self._calibration = calibration
         # currents of red and infrared, whether it was worn, measurements since the last RMSSD
-        self.kept = kept or (_LED_6_2_MA, _LED_6_2_MA, None, 0)
+        self.kept = kept
         self.wanted = None  # records, None: all
         self._pulse = self._ratio = None
         # why the last read() gave no heart rate, or "good"; how often samples were lost or spoilt
@@ -94,6 +94,7 @@ class HeartRate(Sensor):
     # reset, check, configure, light
     def start(self):
         part = self._part
+        self.kept = self.kept or (_LED_6_2_MA, _LED_6_2_MA, None, 0)
         if not self._pulse:
             self._pointers = bytearray(3)
             self._fifo = memoryview(bytearray(_DEPTH * _SAMPLE_LEN))

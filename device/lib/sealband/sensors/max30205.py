@@ -35,10 +35,11 @@ class SkinTemperature(Sensor):
     def __init__(self, i2c, address=ADDRESS, kept=None, sleep_ms=time.sleep_ms):
         self._part = Registers(i2c, address, "MAX30205")
         self._sleep_ms = sleep_ms
-        self.kept = kept or (0, 0)  # the newest raw value, and how often it was the same
+        self.kept = kept  # the newest raw value, and how often it was the same
 
     def start(self):
         part = self._part
+        self.kept = self.kept or (0, 0)
         part.write_byte(_CONFIGURATION, _SHUTDOWN)
         part.write_word(_HYSTERESIS, _MARK)
         self._known()

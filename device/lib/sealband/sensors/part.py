@@ -18,6 +18,7 @@ class Part:
         self.wanted = None  # the records that may be measured, None: all
         self._driver = None
         driver = self._load()
+        driver.stop()  # which a reset in the midst of a measurement left on
         self.records = driver.records
         self.read_ms = driver.read_ms
 
