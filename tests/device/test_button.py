@@ -31,9 +31,14 @@ class Pin:
 class Node:
     def __init__(self):
         self.events = []
+        self.refuses = 0  # so many events can't be sealed: flash refuses, memory is short
 
     def event(self, *event):
+        if self.refuses:
+            self.refuses -= 1
+            return False
         self.events.append(event)
+        return True
 
 
 class Held:
@@ -176,3 +181,16 @@ def test_a_board_without_button_has_nothing_to_watch():
     assert none.arm() is None
     assert next(none.watch(Node())) > 60000
     none.close()
+
+
+def test_an_sos_that_cannot_be_sealed_at_once_is_told_when_it_can_be_also_after_the_release():
+    for refuses, events in ((1, 1), (30, 1), (1000, 0)):
+        held = Held()
+        held.look(1, False)
+        held.node.refuses = refuses
+        held.look(4, True)
+        held.look(120, False)
+        assert held.node.events == [(2,)] * events, refuses
+        # it gives up after a minute: each try takes what a frame takes
+        assert refuses < 1000 or held.node.refuses > 700
+        held.done()

@@ -353,3 +353,29 @@ def test_a_batch_is_sealed_when_it_fills_a_frame_and_when_it_is_old():
     samples = w.server.samples()
     times = [t for t, record, _ in samples if record == 1]
     assert all(b - a == 10 for a, b in zip(times[2:], times[3:]))
+
+
+def test_an_event_for_which_memory_is_short_ends_nobody_who_watches():
+    class Urgent(Watch):
+        told = False
+
+        def watch(self, node):
+            while not self.told:
+                self.told = node.event(2)
+                yield 2000
+            yield from super().watch(node)
+
+    watch = Urgent()
+    w = Wearable([], watchers=[watch])
+    say, refused = w.node.say, []
+
+    def short(priority, *items):
+        if priority == 0 and len(refused) < 3:
+            refused.append(items)
+            raise MemoryError
+        return say(priority, *items)
+
+    w.node.say = short
+    w.run(60)
+    assert len(refused) == 3 and events(w) == [[2]]
+    assert watch.begun == 1 and w.node.sampler.errors == 0 and w.node.faults == 3

@@ -105,6 +105,20 @@ def test_a_fall_is_an_event_with_its_peak_and_the_stillness_and_an_alarm(bus: Bu
     assert 2 in bus.call("band.node.levels")
 
 
+def test_a_fall_that_cannot_be_sealed_at_once_is_told_when_it_can_be(bus: Bus) -> None:
+    put_on(bus, "LSM6DSOX", script.fall(30.0, lies_s=60.0), seed=1)
+    bus.run("band.node.refuses = 12")
+    live(bus, 120)
+    ((event, peak_mg, _),) = bus.call("band.node.events")
+    assert event == 1 and peak_mg > 2500
+    # another one, where flash refuses for good: given up, and what is watched goes on
+    put_on(bus, "LSM6DSOX", script.fall(30.0, lies_s=60.0), seed=1)
+    bus.run("band.node.refuses = 1000")
+    live(bus, 180)
+    assert bus.call("band.node.refuses") == 970
+    assert bus.call("band.node.events") == []
+
+
 @BOTH
 def test_level_is_what_the_arm_does_in_this_second(bus: Bus, name: str) -> None:
     put_on(bus, name, script.walk(20, 40))

@@ -18,9 +18,14 @@ class Node:
     def __init__(self):
         self.events = []
         self.levels = []
+        self.refuses = 0  # so many events can't be sealed
 
     def event(self, *event):
+        if self.refuses:
+            self.refuses -= 1
+            return False
         self.events.append(event)
+        return True
 
     def pace(self, level):
         if not self.levels or self.levels[-1] != level:

@@ -423,7 +423,11 @@ class Node:
 
     # Something happened that must not wait: sealed at once, sent before all telemetry. False: it could not be sealed.
     def event(self, event, *values):
-        return self.say(EVENT, messages.EVENT, self.clock.now(), event, *values)
+        try:
+            return self.say(EVENT, messages.EVENT, self.clock.now(), event, *values)
+        except Exception as error:
+            self.fault(error)  # no memory, for instance: whoever watches goes on, and tries again
+        return False
 
     # Queue a status.
     def report(self):

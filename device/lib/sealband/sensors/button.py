@@ -14,6 +14,7 @@ _POLL_MS = const(250)
 _LOOKS = const(2)
 _HELD_MS = const(3000)
 _STUCK_MS = const(60000)
+_TRIES = const(240)  # at looks: a minute, where an event cannot be sealed
 _NO_BUTTON_MS = const(3600000)
 
 
@@ -40,8 +41,10 @@ class Button:
             yield _NO_BUTTON_MS
         told = self._pressed() and not self._woken
         self._woken = False
-        looks = released = begun = 0
+        looks = released = begun = owed = 0
         while True:
+            if owed:
+                owed = owed - 1 if node.event(SOS) is False else 0
             if self._pressed():
                 now = time.ticks_ms()
                 if not looks:
@@ -51,7 +54,7 @@ class Button:
                 held_ms = time.ticks_diff(now, begun)
                 if held_ms >= _HELD_MS and looks >= _LOOKS and not told:
                     told = True
-                    node.event(SOS)
+                    owed = _TRIES if node.event(SOS) is False else 0
                 elif held_ms >= _STUCK_MS:
                     raise SensorError("the button is stuck")
             else:

@@ -23,6 +23,7 @@ _MOVING = const(2621)  # (50 mg)^2
 _STILL = const(120)  # half seconds
 _TURN = const(20)
 _KEPT = const(15)
+_TRIES = const(30)  # at polls
 
 
 class Motion:
@@ -91,15 +92,19 @@ class Motion:
         try:
             self.start()
             seen = -1
+            left = _TRIES
             while True:
                 self._drain()
                 if self._last[0] == seen:
                     self.fail("delivers no samples")
                 seen = self._last[0]
                 if self._fall:
-                    node.event(FALL, _mg(self._fall), self._falls.still >> 1)
-                    self._fall = 0
                     node.pace(2)
+                    left -= 1
+                    # where it cannot be sealed, it is tried for a minute
+                    if node.event(FALL, _mg(self._fall), self._falls.still >> 1) is not False or not left:
+                        self._fall = 0
+                        left = _TRIES
                 elif not self.still:
                     node.pace(1)
                 elif self.still == _STILL:
