@@ -3,7 +3,7 @@
 import sys
 
 from device.fakes import DONE, UNDONE, sweep
-from device.wearable import ServerLink, Time, Wearable
+from device.wearable import CountingSensor, ServerLink, Time, Wearable
 
 from sealband import once, sleep
 from sealband.app import Every
@@ -235,6 +235,27 @@ def test_what_a_driver_left_behind_is_there_after_deep_sleep_if_it_is_small():
         every.sensor.kept = None
     w.sleep()
     assert [every.sensor.kept for every in w.node.sampler.sensors] == [[31, 28, None, 7], None, None]
+
+
+def test_more_than_rtc_memory_holds_keeps_no_board_from_sleeping_and_going_on():
+    w = Asleep(sensors=None)
+    w.sensors = [Every(60, CountingSensor(64 + i, i)) for i in range(16)]
+    w.start()
+    w.run(300)
+    for every in w.sensors:
+        every.sensor.kept = bytes(150)  # each of them small enough
+    w.node.event(64)
+    counter = w.node.chain._next
+    w.wake()
+    assert len(w.machine.slept) == 1
+    w.sleep()
+    assert w.node.clock.valid and w.node.chain._next >= counter
+    # a year later, and with all that is counted
+    w.node.spent = [400 * 86400000] * 10
+    w.node.sampler.bad = {i: 12 for i in range(16)}
+    w.wake()
+    w.sleep()
+    assert w.node.spent[charge.LORA] == 400 * 86400000
 
 
 def test_pace_alarm_wear_and_the_cell_go_on_after_deep_sleep():

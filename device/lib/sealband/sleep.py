@@ -21,6 +21,7 @@ _EXT0 = const(2)  # machine.wake_reason()
 _EXT1 = const(3)
 _ITEMS_MAX = const(8192)
 _KEPT_MAX = const(200)
+_KEPT_ROOM = const(600)  # of all of them
 _LOADER_MS = const(300)  # assumed: of the boot loader, before the ticks begin
 _NONE = const(-0x80000000)  # as in batch.py
 
@@ -119,7 +120,7 @@ def suspend(node):
     if len(data) > _NODE_MAX and node.clock.valid:
         node.seal_batch(None)
         data = _state(node)
-    while len(data) > _NODE_MAX:
+    while len(data) > _NODE_MAX and len(node.batch):
         node.batch.lose()
         data = _state(node)
     node.store.rtc_put("node", data)
@@ -149,17 +150,26 @@ def _state(node):
 
 def sampled(sampler):
     lasts = [every.last for every in sampler.sensors]
-    kept = [_plain(getattr(every.sensor, "kept", None)) for every in sampler.sensors]
+    kept = []
+    left = _KEPT_ROOM
+    for every in sampler.sensors:
+        value, length = _plain(getattr(every.sensor, "kept", None), left)
+        kept.append(value)
+        left -= length
     battery_mv = sampler.newest.get(recordids.BATTERY_VOLTAGE)
     return [sampler.errors, lasts, sampler.bad, sampler.failing, kept, battery_mv]
 
 
-# what a driver left for the one after it, if it is small and of a kind that can be kept
-def _plain(value):
+# What a driver left for the one after it, if it is small, of a kind that can be kept, and there is so much room; and how
+# much it takes.
+def _plain(value, left):
     try:
-        return value if len(cbor.encode(value)) <= _KEPT_MAX else None
+        length = len(cbor.encode(value))
+        if length <= min(_KEPT_MAX, left):
+            return value, length
     except cbor.CborError:
-        return None
+        pass
+    return None, 1
 
 
 def resample(sampler, state):
