@@ -7,7 +7,7 @@ import pytest
 
 from host_tools.sim import script
 from host_tools.sim.movement import G_MS2, Vector
-from host_tools.sim.parts import Fault
+from host_tools.sim.parts import Fault, Nack
 from host_tools.sim.parts.bma423 import Bma423
 from host_tools.sim.parts.lsm6dsox import Lsm6dsox
 from host_tools.sim.script import Script, Span
@@ -286,6 +286,42 @@ def test_lsm6dsox_that_nobody_consented_to_is_not_armed(bus: Bus) -> None:
     assert bus.call("band.motion.arm()") is None
     bus.now += 60
     assert not part.interrupt(bus.now)
+
+
+def test_a_bus_that_fails_at_any_one_moment_hides_no_register_for_good(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = put_on(bus, "LSM6DSOX")
+    begin = part._begin
+    live(bus, 4)
+    bus.call("band.asleep()")
+    fails_at, failed = 0, True
+    while failed:
+        # a wake: what the pedometer counted is read, and the part armed anew; one of the transactions fails
+        bus.now += 1
+        bus.run("band = motion_device.Band('LSM6DSOX', 0x6a)")
+        live(bus, 2)
+        counted, failed = 0, False
+        fails_at += 1
+
+        def once(fails_at: int = fails_at) -> None:
+            nonlocal counted, failed
+            counted += 1
+            if counted == fails_at:
+                failed = True
+                raise Nack
+            begin()
+
+        monkeypatch.setattr(part, "_begin", once)
+        bus.run("motion_device.bus.attempt(lambda: next(band.motion.measure()))")
+        bus.call("band.asleep()")
+        monkeypatch.setattr(part, "_begin", begin)
+        # and the next wake is as any
+        bus.now += 1
+        bus.run("band = motion_device.Band('LSM6DSOX', 0x6a)")
+        live(bus, 2)
+        assert bus.call("band.asleep()") == (34, 1), fails_at
+    assert fails_at > 20
 
 
 def test_bma423_wakes_nobody_and_says_so(bus: Bus) -> None:
