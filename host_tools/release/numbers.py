@@ -6,11 +6,11 @@ modules. Lines keep their numbers, so that what a compiler or a traceback says i
 
 What is put in: `NAME` after `from sealwire.x import NAME`, and `x.NAME` after `from sealwire import x`, where NAME is
 assigned a literal integer at the top level of that module, and only where the imported name means nothing else in the
-whole file. An import that nothing needs any more goes.
+whole file. An import that nothing needs any more goes, unless another module may take the name from this one.
 """
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 PACKAGE = "sealwire"
@@ -32,18 +32,19 @@ def numbers(device: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def put_in(source: str, known: Numbers) -> str:
+def put_in(source: str, known: Numbers, elsewhere: Collection[str] = ()) -> str:
     """The source with the numbers in place of their names, line by line; what is not valid Python comes back as it is.
 
     Args:
         source: of one module.
         known: what `numbers` found.
+        elsewhere: names that other modules may take from this one: their imports stay.
     """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return source  # the compiler says what is wrong
-    work = _Work(tree, known)
+    work = _Work(tree, known, elsewhere)
     return _replaced(source, work.edits) if work.edits else source
 
 
@@ -54,7 +55,7 @@ class _Work:
         edits: (node, new text).
     """
 
-    def __init__(self, tree: ast.Module, known: Numbers) -> None:
+    def __init__(self, tree: ast.Module, known: Numbers, elsewhere: Collection[str]) -> None:
         self.edits: list[tuple[ast.expr | ast.stmt, str]] = []
         imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
         modules, names = {}, {}
@@ -72,7 +73,7 @@ class _Work:
             names.pop(here, None)
         self._names = names
         self._modules = modules
-        needed = self._use(tree)
+        needed = self._use(tree) | set(elsewhere)
         for node in imports:
             ours = [alias for alias in node.names if _ours(node, alias, names, modules)]
             kept = [alias for alias in node.names if alias not in ours or (alias.asname or alias.name) in needed]
@@ -84,16 +85,18 @@ class _Work:
         """Replace all uses; the modules that are needed for something else."""
         needed = set()
         numbers_of = set()
+        # 5.to_bytes is no Python
+        apart = {node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and isinstance(node.ctx, ast.Load):
                 value = self._modules.get(node.value.id, {}).get(node.attr)
                 if value is not None:
                     numbers_of.add(node.value)
-                    self.edits.append((node, _literal(value)))
+                    self.edits.append((node, _literal(value, node in apart)))
         for node in ast.walk(tree):
             if isinstance(node, ast.Name):
                 if node.id in self._names:
-                    self.edits.append((node, _literal(self._names[node.id])))
+                    self.edits.append((node, _literal(self._names[node.id], node in apart)))
                 elif node.id in self._modules and node not in numbers_of:
                     needed.add(node.id)
         return needed
@@ -148,8 +151,8 @@ def _integer(node: ast.expr) -> int | None:
     return value if type(value) is int else None
 
 
-def _literal(value: int) -> str:
-    return str(value) if value >= 0 else f"({value})"
+def _literal(value: int, apart: bool) -> str:
+    return f"({value})" if apart or value < 0 else str(value)
 
 
 def _replaced(source: str, edits: list[tuple[ast.expr | ast.stmt, str]]) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import boards
+from host_tools.release.bundle import compile_tree
 from host_tools.release.numbers import numbers, put_in
 from host_tools.sim.interpreter import find_micropython
 from tests.support.collector import RUNNER
@@ -29,6 +31,8 @@ DEVICE = ROOT / "device"
             "def f():\n    pass\n    return (2,)\n",
         ),
         ("from sealwire.recordids import (\n    SPO2,\n    STEPS,\n)\nx = SPO2 + STEPS\n", "pass\n\n\n\nx = 2 + 5\n"),
+        ("from sealwire.recordids import SPO2\nx = SPO2.to_bytes(2, 'big')\n", "pass\nx = (2).to_bytes(2, 'big')\n"),
+        ("from sealwire import messages\nx = messages.LOW.to_bytes\n", "pass\nx = (-5).to_bytes\n"),
         ("x = 'é'; from sealwire.recordids import SPO2; y = 'é', SPO2\n", "x = 'é'; pass; y = 'é', 2\n"),
     ],
 )
@@ -96,3 +100,13 @@ def test_device_code_with_its_numbers_put_in_does_the_same(tmp_path: Path) -> No
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         failed = [line for line in done.stdout.splitlines() if line.startswith("@@ fail")]
         assert done.stdout.count("@@ ok") == len(tests) and not failed, (name, done.stdout[-2000:], done.stderr)
+
+
+def test_an_application_s_module_still_has_the_names_that_others_take_from_it(tmp_path: Path) -> None:
+    (tmp_path / "ids.py").write_text("from sealwire.recordids import HEART_RATE, SPO2, STEPS\nx = SPO2\n")
+    (tmp_path / "app.py").write_text("import ids\nfrom ids import STEPS\nprint(ids.HEART_RATE, STEPS, ids.x)\n")
+    out = tmp_path / "out"
+    compile_tree(DEVICE, out, boards.load("VIRTUAL"), app=tmp_path / "app.py")
+    path = {"MICROPYPATH": f"{out}:{out}/lib:.frozen"}
+    run = [find_micropython(), "-c", "import app, ids; print(hasattr(ids, 'SPO2'))"]
+    assert subprocess.run(run, env=path, capture_output=True, text=True, timeout=30).stdout == "1 5 2\nFalse\n"
