@@ -60,6 +60,8 @@ def refuse_others(path: Path, *, force: bool) -> None:
         raise PictureRefused(
             f"{path} is a folder", "name a file, or the folder with --out FOLDER/ for one file a device"
         )
+    if path.exists() and not path.is_file():
+        raise PictureRefused(f"{path} is no file", "name another one")
     if not force and path.exists():
         with path.open("rb") as file:
             if MAKER.encode() not in file.read(HEAD_LEN):

@@ -54,7 +54,7 @@ def load(path: Path) -> Profile:
         read = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ProfileError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProfileError(f"{path}: {error}") from error
     try:
         return _profile(read)
@@ -81,7 +81,11 @@ def _sensor(read: Any) -> tuple[list[int], list[int], int]:
     if not isinstance(read, dict) or set(read) - {"records", "every_s", "takes_s"}:
         raise ProfileError("sensors: records, every_s and takes_s are understood")
     names = read.get("records")
-    if not isinstance(names, list) or not names or any(name not in _BY_NAME for name in names):
+    if (
+        not isinstance(names, list)
+        or not names
+        or any(not isinstance(name, str) or name not in _BY_NAME for name in names)
+    ):
         raise ProfileError(f"sensors: records: {names!r} are no names of records")
     every = read.get("every_s")
     periods: list[Any] = every if isinstance(every, list) else [every]

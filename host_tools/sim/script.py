@@ -166,7 +166,10 @@ def load(path: Path) -> Script:
         ScriptError: it is no TOML, or says what a script cannot.
         OSError: it cannot be read.
     """
-    return parse(path.read_text(encoding="utf-8"), str(path))
+    try:
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError:
+        raise ScriptError(f"{path} is no text in UTF-8") from None
 
 
 def parse(text: str, name: str = "script") -> Script:
@@ -177,7 +180,7 @@ def parse(text: str, name: str = "script") -> Script:
     """
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ScriptError(f"{name} is not TOML: {error}") from None
     spans: list[Span] = []
     more: dict[str, Any] = {}
@@ -253,5 +256,5 @@ def _number(value: object, where: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ScriptError(f"{where} is {value!r}, not a number")
     if not low <= value <= high:
-        raise ScriptError(f"{where}: {value:g} is not in {low:g} to {high:g}")
+        raise ScriptError(f"{where}: it is not in {low:g} to {high:g}")
     return float(value)

@@ -176,6 +176,8 @@ def test_a_profile_says_periods_and_a_day(tmp_path: Path) -> None:
         ("send_every_s = 600", "send_every_s = 1"),
         ("send_every_s = 600", "colour = 1"),
         ('"spo2"', '"no_record"'),
+        ('"spo2"', "{}"),
+        ("send_every_s = 600", "sensors = " + 5000 * "["),
         ("[600, 60]", "[0]"),
         ("[600, 60]", "[1, 2, 3, 4]"),
         ("[600, 60]", "'often'"),

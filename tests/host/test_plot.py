@@ -21,7 +21,7 @@ from tests.support.fleet import MASTER_KEY, NOW, T0, AuditEvent, Fleet, message,
 from tests.support.operators import log_in
 
 from host_tools.plot import scene as scenes  # isort: skip  needs Django, which fleet connects
-from host_tools.plot import chart
+from host_tools.plot import chart, picture
 from host_tools.plot.tracks import SAMPLES_MAX, STATES_MAX, UNKNOWN_STATE, Span, States, Track
 
 UNIX_T0 = T0 + 1735689600
@@ -291,6 +291,13 @@ def test_what_cannot_be_drawn_is_said_in_two_lines(
     assert said in err
     assert err.count("\n") == 2 and "Traceback" not in err
     assert not list(tmp_path.glob("a.*"))
+
+
+def test_pipe_in_the_place_of_a_picture_is_refused_and_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.svg")
+    for force in (False, True):
+        with pytest.raises(picture.PictureRefused, match="no file"):
+            picture.refuse_others(tmp_path / "a.svg", force=force)
 
 
 def test_without_matplotlib_one_is_told_what_to_install(fleet: Fleet, tmp_path: Path, capsys, monkeypatch):

@@ -204,12 +204,20 @@ def test_file_of_a_script(tmp_path: Path) -> None:
         ("off = [{ from = 1, to = 90000 }]", "after the day"),
         ("walk = [", "is not TOML"),
         ("begins = nan", "is not in"),
+        ("walk = " + 5000 * "[", "is not TOML"),
+        ("walk = [{ from = 0, to = 0x" + 500 * "f" + " }]", "is not in"),
     ],
 )
 def test_script_that_cannot_be_is_refused_in_words(text: str, what: str) -> None:
     with pytest.raises(ScriptError, match=what) as caught:
         script.parse(text)
     assert caught.value.remedy
+
+
+def test_file_that_is_no_text_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "day.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ScriptError, match="no text"):
+        script.load(tmp_path / "day.toml")
 
 
 def test_board_command_refuses_a_script_in_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
