@@ -150,3 +150,18 @@ def test_the_same_consent_again_is_not_written_again():
         assert tell(w, [4, 3])
     assert saved.count(store.CONSENT) == 1
     assert consent.load(w.store, True) == consent.load(w.store, False) == b"\x03\x04"
+
+
+def test_a_change_is_told_in_the_shortest_frames_too_and_one_that_is_too_long_hides_nothing_else():
+    for many in (15, 16, 40):
+        w = Wearable(frame_max=51)
+        w.run(130)
+        assert tell(w, list(range(1, many)))
+        w.run(400)
+        told = [items[2].get(messages.STATUS_CONSENT) for items in w.server.messages() if items[0] == messages.STATUS]
+        assert told[-1:] == ([bytes(range(1, many))] if many < 40 else [None]), (many, told)
+        assert messages.STATUS_DROPS in w.server.status()
+        # the next one has room for what the change took it from
+        w.node.report()
+        w.run(200)
+        assert messages.STATUS_UPTIME_S in w.server.status()

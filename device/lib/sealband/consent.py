@@ -25,6 +25,7 @@ def change(node, records):
         # nothing of the version before may come back, should this one be lost
         node.store.save(names.CONSENT, consent, scrub=True)
         node.status_at = node.clock.now()  # which tells what holds from now on
+        node.sampler.told = False
     sampler = node.sampler
     sampler.consent = consent
     # what was remembered, and what was concluded from it, goes with the consent

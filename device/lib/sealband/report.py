@@ -22,18 +22,21 @@ def status(node, plaintext_max):
     for link in node.links:
         spent_ms = node.ask(link, "airtime_ms")
         airtime_ms += spent_ms if type(spent_ms) is int else 0
+    sampler = node.sampler
     fields = (
+        # a change comes before all else: at the longest range little else has room
+        (messages.STATUS_CONSENT, None if sampler.told else sampler.consent),
         (messages.STATUS_DROPS, node.outbox.drops),
-        (messages.STATUS_SENSOR_ERRORS, node.sampler.errors),
+        (messages.STATUS_SENSOR_ERRORS, sampler.errors),
         (messages.STATUS_REFUSED, node.refused),
         (messages.STATUS_SAMPLES_LOST, node.batch.lost),
-        (messages.STATUS_BATTERY_MV, node.sampler.newest.get(recordids.BATTERY_VOLTAGE)),
+        (messages.STATUS_BATTERY_MV, sampler.newest.get(recordids.BATTERY_VOLTAGE)),
         (messages.STATUS_RESET_CAUSE, node.reset_cause),
         (messages.STATUS_RELEASE, sealboot.sequence or None),
         (messages.STATUS_RUNNING, sealboot.digest[:8] or None),
         (messages.STATUS_UPTIME_S, node.clock.uptime()),
         (messages.STATUS_AIRTIME_MS, airtime_ms),
-        (messages.STATUS_CONSENT, node.sampler.consent),
+        (messages.STATUS_CONSENT, sampler.consent),
         (messages.STATUS_FREE_HEAP, gc.mem_free()),
         (messages.STATUS_CHARGE, once("sealband.charge").used(node) if plaintext_max > _ROOMY else None),
     )
@@ -46,8 +49,10 @@ def status(node, plaintext_max):
         chosen[key] = value
         longer = cbor.encode(chosen)
         if len(head) + len(longer) > plaintext_max:
-            break
-        encoded = longer
+            del chosen[key]
+        else:
+            encoded = longer
+    sampler.told = True
     return head + encoded
 
 

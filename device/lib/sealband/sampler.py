@@ -52,6 +52,7 @@ class Sampler:
         self.failing = 0  # bit i: it was told that sensor i fails
         self.newest = {}  # record: last value
         self.consent = None  # the records that may be sampled, None: all
+        self.told = True  # a status has told that they changed
         self.answered = 0  # bit i: sensor i has answered since the start
         self.dated = False  # whether times are of the UTC day
         self.held = False  # nobody begins to measure alone
