@@ -152,3 +152,19 @@ def test_a_retirement_that_has_begun_is_ended_after_any_power_cut():
     cuts = sweep(world, run, check)
     print("retire: %d cuts" % cuts)
     assert cuts > 60
+
+
+def test_what_is_being_measured_and_what_was_not_sealed_end_with_the_identity():
+    w = Wearable(send_every_s=600)
+    w.run(700)
+    w.time.ms += 10000
+    pauses = w.node.work()
+    while not w.heart.running:
+        w.time.sleep_ms(next(pauses))
+    reads = w.heart.reads
+    assert len(w.node.batch)
+    retire.begin(w.node)
+    for pause_ms in pauses:
+        w.time.sleep_ms(pause_ms)
+    assert w.heart.reads == reads and not w.heart.running
+    assert not len(w.node.batch) and w.node.faults == 0

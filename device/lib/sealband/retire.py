@@ -20,6 +20,9 @@ def begin(node):
         node.outbox.erase()
     except StoreError:
         pass  # it is erased again in the end
+    # what is being measured ends, and is kept no more than what was not sealed yet
+    node.sampler.consent = b""
+    node.batch.series.clear()
     node.retiring = Retiring(node)
 
 
