@@ -276,6 +276,18 @@ def test_a_board_that_cannot_measure_its_cell_works():
     assert w.begin() == 0
 
 
+def test_without_consent_to_the_voltage_no_board_counts_as_low_for_ever():
+    from sealband import once
+
+    w = Banded()
+    w.adc.mv = 3450
+    assert w.rate() == 15
+    once("sealband.consent").change(w.node, [1, 7, 8])
+    places = w.place.reads
+    w.adc.mv = 4100  # charged, and nobody may look
+    assert w.rate() == 60 and w.place.reads > places
+
+
 def test_a_single_reading_while_the_radio_pulls_it_down_does_not_end_the_work():
     from sealband import once
 

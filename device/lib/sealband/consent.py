@@ -2,7 +2,7 @@
 # record. Before the first message the application's word holds (App's ask_first). Loaded for the occasion.
 from sealband import store as names
 from sealwire import messages
-from sealwire.recordids import RECORD_MAX, WEAR_STATE
+from sealwire.recordids import BATTERY_VOLTAGE, RECORD_MAX, WEAR_STATE
 
 
 # The ids that may be sampled, None: all.
@@ -36,5 +36,7 @@ def change(node, records):
         sampler.forget(every.sensor)
     if not sampler.may(WEAR_STATE):
         node.worn = None
+    if not sampler.may(BATTERY_VOLTAGE):
+        node.low = 0  # nobody would ever see that it is charged
     node.pace(0)
     return messages.RESULT_DONE

@@ -15,6 +15,7 @@ _PAUSE_MS = const(10000)
 _UNLOCK = b"sealband/1 unlock\n"  # sealwire.service.UNLOCK: that module is loaded when it was said
 _TELL_EVERY_S = const(3600)
 _LOOK_MAX = const(256)
+_BATTERY_VOLTAGE = const(4)  # sealwire.recordids
 _FAILING = (0, 1, 3)  # unknown, PWRON_RESET, WDT_RESET: how a reset by the brown-out detector is told
 
 
@@ -168,8 +169,8 @@ def work(records, wait_s, on_trial):
         on_trial=on_trial,
         board=board,
     )
-    if low is not None:
-        node.low = low
+    if low is not None and node.sampler.may(_BATTERY_VOLTAGE):
+        node.low = low  # until a reading says otherwise, which there has to be
     if sealboot.closed:
         node.ear = ear(node, records)
     if records.load(store.RETIRE):
