@@ -6,6 +6,8 @@ from sealband.app import Every
 from sealband.links.base import Link
 from sealwire import frame, messages
 
+TIMEOUT_S = 300  # it computes for half a minute, which a busy machine makes long
+
 
 def broker(time, server):
     return [BrokerLink(time, server)]

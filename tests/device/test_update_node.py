@@ -172,6 +172,23 @@ def test_a_restart_waits_for_replies_but_not_for_ever():
     assert w.resets
 
 
+def test_a_restart_lets_go_of_what_measures_alone_before_it_seals():
+    class Big(CountingSensor):
+        alone = True
+
+    w = board()
+    big = Big(1, 72, takes_ms=50000, time=w.time)
+    w.sensors = [Every(60, big), Every(10, w.skin)]
+    restart(w, restart_s=135)
+    sealed, resets = [], []
+    seal_batch = w.node.seal_batch
+    w.node.seal_batch = lambda limit, most=9: sealed.append(big.running) or seal_batch(limit, most)
+    w.node._reset = lambda: resets.append((w.time.ms, sealed[-1]))
+    w.run(200)
+    # it measures from 120 s to 170 s
+    assert 135000 <= resets[0][0] < 165000 and not resets[0][1], resets
+
+
 def test_healthy_code_says_so_and_starts_anew():
     w = board(2, trial=True, needed=[1, 3])
     w.run(60)

@@ -186,6 +186,7 @@ class Sampler:
             # SensorError as a rule; whatever a driver raises, it must not end the loop
             self.fail(index)
         finally:
+            steps = None  # a generator that is closed keeps its locals, and this one the driver
             every.busy = False
             if every.alone:
                 self.alone = None
