@@ -6,7 +6,7 @@ from device.wearable import CountingSensor, Wearable
 import sealboot
 from sealband.app import Every
 from sealband.crypto import cbor
-from sealwire import messages
+from sealwire import messages, recordids
 from sealwire import update as wire
 
 TIMEOUT_S = 120
@@ -223,6 +223,16 @@ def test_a_sensor_that_was_broken_before_holds_nothing_up():
     restart(w, on_trial=True)
     w.run(120)
     assert read("healthy") is not None
+
+
+def test_a_receiver_that_a_low_cell_keeps_off_holds_nothing_up():
+    w = board(2, trial=True, needed=[3, recordids.LATITUDE])
+    place = CountingSensor(recordids.LATITUDE, 4736500)
+    w.sensors = [Every(60, place), Every(10, w.skin)]
+    restart(w, on_trial=True)
+    w.node.low = 1
+    w.run(120)
+    assert read("healthy") is not None and not place.reads
 
 
 def test_one_sensor_at_least_must_answer():
