@@ -235,6 +235,21 @@ def test_a_receiver_that_a_low_cell_keeps_off_holds_nothing_up():
     assert read("healthy") is not None and not place.reads
 
 
+def test_a_receiver_without_sky_has_answered():
+    class Roofed(CountingSensor):
+        alone = True
+
+        def measure(self):
+            yield 20000
+            return (None,)
+
+    w = board(2, trial=True, needed=[3, recordids.LATITUDE])
+    w.sensors = [Every(600, Roofed(recordids.LATITUDE, 0)), Every(10, w.skin)]
+    restart(w, on_trial=True)
+    w.run(60)
+    assert read("healthy") is not None and w.resets
+
+
 def test_one_sensor_at_least_must_answer():
     w = board(2, trial=True)
     for sensor in (w.heart, w.skin, w.battery):
