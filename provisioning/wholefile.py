@@ -69,7 +69,11 @@ def umask() -> int:
 @contextmanager
 def _beside(path: Path, content: bytes | Iterable[bytes], mode: int, group: int) -> Iterator[Path]:
     # made by us with mode 600: no file or link that lies in wait gets the content, and nobody reads it meanwhile
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}-")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}-")
+    except OSError as error:
+        error.filename = str(path)  # nobody has heard of the one beside it
+        raise
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)

@@ -160,6 +160,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _report(what: str, remedy: str, arguments: list[str], status: int) -> int:
+    from host_tools.cli.output import shown
+
+    # an error may quote what a stranger's file, device or server said
+    what, remedy = shown(what), shown(remedy)
     if "--json" in arguments:
         print(json.dumps({"error": what, "remedy": remedy}), file=sys.stderr)
         return status

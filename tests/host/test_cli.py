@@ -103,6 +103,20 @@ def test_explain_keeps_an_error_on_one_line() -> None:
     assert explain(BoardError("one\n two"))[0] == "one two"
 
 
+def test_error_that_quotes_a_stranger_moves_nobody_s_cursor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise cli.CommandFailed("app.py says \x1b[2J", "mend \x9b2J it")
+
+    monkeypatch.setattr(cli.sealband, "main", fail)
+    for arguments in ([], ["--json"]):
+        assert cli.run(arguments) == 1
+        said = capsys.readouterr().err
+        assert "app.py says" in said
+        assert not {"\x1b", "\x9b"} & set(said) and "u001b" not in said
+
+
 def test_no_colour_where_it_is_not_wanted(tmp_path: Path) -> None:
     done = subprocess.run([SEALBAND, "nothing"], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2

@@ -89,3 +89,10 @@ def test_what_changed_meanwhile_is_kept(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         wholefile.replace(path, b"mine", check=check)
     assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == b"signed by somebody else"
+
+
+def test_folder_that_is_not_there_is_told_by_the_name_that_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "a.svg"
+    with pytest.raises(FileNotFoundError) as caught:
+        wholefile.replace(path, b"x")
+    assert caught.value.filename == str(path)
