@@ -97,9 +97,13 @@ class VirtualRun:
         self._undo.close()
 
     def _start(self) -> None:
-        compiled = self._compile()
         # 700: it gets keys, what a device's flash holds, and what the wearer's readings are
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            compiled = self._compile()
+        except BaseException:
+            shutil.rmtree(self._directory / "builds", ignore_errors=True)  # the folder is as empty as it was
+            raise
         self.site = self._undo.enter_context(
             Site(
                 self._directory,

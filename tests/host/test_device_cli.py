@@ -1,5 +1,6 @@
 """`sealband device run` used wrongly, or on what is no application: a line of what was wrong, one of what to do."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,19 @@ def test_options_that_do_not_go_together(
 
 def test_folder_that_holds_something_is_not_taken_for_a_run(app: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "is not empty" in refused(capsys, str(app), "--keep", str(app.parent))
+
+
+def test_folder_of_a_run_is_its_owner_s_alone_from_the_first(
+    app: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.write_text("def f(:\n")
+    before = os.umask(0o002)
+    try:
+        for _ in range(2):  # and is not in the way of who has mended the line
+            assert "SyntaxError" in refused(capsys, str(app), "--keep", str(tmp_path / "kept"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("port", ["", "--help", "-x", "/dev/tty\x1b[2J"])
