@@ -379,3 +379,35 @@ def test_an_event_for_which_memory_is_short_ends_nobody_who_watches():
     w.run(60)
     assert len(refused) == 3 and events(w) == [[2]]
     assert watch.begun == 1 and w.node.sampler.errors == 0 and w.node.faults == 3
+
+
+def test_a_driver_that_asks_for_days_of_patience_blocks_no_session_and_no_other_sensor():
+    class Patient(Sensor):
+        records = (64,)
+        alone = True
+        read_ms = 1000
+
+        def measure(self):
+            while True:
+                yield 10**9
+
+    w = Wearable([], send_every_s=120)
+    w.sensors = [Every(300, Patient()), Every(60, w.heart)]
+    w.start()
+    w.run(1500)
+    assert w.heart.reads >= 24 and w.node.sampler.errors >= 4 and w.node.faults == 0
+    assert len(w.server.samples()) >= 20
+
+
+def test_a_measurement_that_goes_on_past_the_time_of_sending_keeps_no_processor_spinning():
+    w = Wearable([], send_every_s=60)
+    w.sensors = [Every(60, CountingSensor(7, 1, (1,), 45000, w.time)), Every(20, w.skin)]
+    w.sensors[0].periods = (50, 50, 50)
+    w.start()
+    w.run(120)
+    looks = []
+    keep = w.node._keep_house
+    w.node._keep_house = lambda: (looks.append(1), keep())
+    w.run(300)
+    assert len(looks) < 5 * 300, "%d looks in 300 s" % len(looks)
+    assert len(w.server.samples()) > 20

@@ -286,7 +286,7 @@ class Node:
         now_ms = self.clock.uptime_ms()
         now = self.clock.now()
         waits = [_LONGEST_MS, max(0, self.status_at - now) * 1000]
-        if self.clock.valid and len(self.batch):
+        if self.clock.valid and len(self.batch) and not self.sampler.pending(self.send_at):
             waits.append(max(0, self.send_at - now) * 1000)
         sample_s = self.sampler.wait(now)
         if sample_s is not None:

@@ -170,7 +170,7 @@ class Sampler:
                 left_ms = _MEASURE_MAX_MS + sensor.read_ms
                 try:
                     while left_ms > 0:
-                        pause_ms = next(steps)
+                        pause_ms = min(max(0, next(steps)), left_ms)
                         left_ms -= max(1, pause_ms)
                         every.spent_ms += pause_ms
                         yield pause_ms
