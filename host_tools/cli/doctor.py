@@ -31,6 +31,9 @@ STYLES = {"ok": "green", "missing": "bold red", "optional": "yellow"}
 @json_option
 def group(files: tuple[Path, ...], keys: tuple[Path, ...], as_json: bool) -> int:
     """What is missing on this machine, and what to do about it. Exit status 1 when something required is missing."""
+    if any(":/" in str(path) for path in (*files, *keys)):
+        # a URL may bear a password, which is not to be repeated here
+        raise click.UsageError("--database and --key-file are files; a server's database is looked at on the server")
     findings = list(machine.examine([*files, *keys]))
     missing = sum(one.state == "missing" for one in findings)
     if as_json:

@@ -142,3 +142,10 @@ def test_people_are_told_what_to_do_in_lines() -> None:
     assert done.returncode == 0, done.stdout
     assert all("\x1b" not in line for line in done.stdout.splitlines())
     assert done.stdout.splitlines()[-1] == "all that is required is here"
+
+
+def test_database_on_a_server_is_no_file_and_its_password_is_not_repeated() -> None:
+    command = [*SEALBAND, "doctor", "--database", "postgresql://seal:hunter2@db/sealband"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "on the server" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
