@@ -1,5 +1,6 @@
 """`sealband doctor` on machines that lack something: real processes in an environment that was made so."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -92,7 +93,8 @@ def test_extra_that_cannot_be_imported_takes_no_other_look_with_it(
 ) -> None:
     (tmp_path / f"{name}.py").write_text(f"raise {breaks}\n")
     monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    importlib.invalidate_caches()
     found = looked()
     assert found[name].state == state
     assert found[name].remedy
