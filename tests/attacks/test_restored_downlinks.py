@@ -246,7 +246,7 @@ def test_replayed_frames_leave_a_restored_server_counters_for_its_device(world: 
         assert replies == dated.REPEATED_PER_SLOT
         at = world.clock.now
         band._put(2, telemetry(70))
-        band.backoff = band._code.policy.Backoff(world.draw.randrange)
+        band.backoff = band._code.backoff.Backoff(world.draw.randrange)
         band.run(at, DAY_S)
         assert band.acknowledged_at >= at
 

@@ -5,7 +5,7 @@ import pytest
 from sealwire import messages, recordids
 from tests.support.whole_cycle import BEGIN_S, Cycle, CycleFailed, chip_share, run
 
-HEAP_WK = 73
+HEAP_WK = 67
 WK = 2048
 
 

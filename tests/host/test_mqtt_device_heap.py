@@ -18,7 +18,7 @@ IDLE_MAX, LOADED_MAX, CONNECTED_MAX, CONNECTING_MAX = 2400, 4500, 7000, 9500
 FIRST = """
 import select, socket, tls
 from sealband import app, batch, chain, clock, commands, config, log, node, outbox, sampler, seal, session, store
-from sealband.links import base, policy
+from sealband.links import backoff, base, policy
 
 def used():
     gc.collect()

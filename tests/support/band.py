@@ -26,7 +26,7 @@ REPLY, TELEMETRY = 1, 2
 
 @cache
 def device_code() -> SimpleNamespace:
-    """The modules `chain` and `policy` of the device; nothing of it stays importable."""
+    """The modules `chain`, `policy` and `backoff` of the device; nothing of it stays importable."""
     before = set(sys.modules)
     stub: Any = ModuleType("micropython")
     stub.const = lambda value: value
@@ -36,14 +36,14 @@ def device_code() -> SimpleNamespace:
     sys.path.insert(0, str(LIB))
     try:
         from sealband import chain, errors, keys
-        from sealband.links import policy
+        from sealband.links import backoff, policy
     finally:
         sys.path.remove(str(LIB))
         for name in set(sys.modules) - before:
             if name.split(".")[0] in ("micropython", "sealband"):
                 del sys.modules[name]
     chain.once = lambda name: {keys.__name__: keys}[name]  # type: ignore[attr-defined]  # what the chain loads later
-    return SimpleNamespace(chain=chain, policy=policy, errors=errors)
+    return SimpleNamespace(chain=chain, policy=policy, backoff=backoff, errors=errors)
 
 
 class Memory:
@@ -94,7 +94,7 @@ class Band:
     def start(self, now: float) -> None:
         """A cold start: counters leap, the time is not known."""
         self.chain = self._code.chain.Chain.load(self._store)
-        self.backoff = self._code.policy.Backoff(self._draw.randrange)
+        self.backoff = self._code.backoff.Backoff(self._draw.randrange)
         self.clock_valid = False
         self._unacknowledged: dict[tuple[int, int], int] = {}
 

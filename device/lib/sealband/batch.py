@@ -1,20 +1,14 @@
-# Samples that are not sealed yet, and how they are packed into telemetry plaintexts that fill frames. Knows no clock,
+# Samples that are not sealed yet; packing.py makes telemetry plaintexts of them that fill frames. Knows no clock,
 # no keys and no flash; times are whatever the caller counts in, as long as shift() is called when that changes.
-#
-#     telemetry  0, t0, then series [record, dt, v0, d1, d2 ...]; all series of a frame start at t0
-#
-# A series with one sample says dt = 0. Missing samples inside a series are null and cost a byte each.
 from array import array
 
 from micropython import const
 
-from sealband.crypto import cbor
-from sealwire import messages
+from sealband import once
 
 _NONE = const(-0x80000000)  # in an array of 32-bit values: no sample
 _VALUE_MAX = const(0x7FFFFFFF)
 _GAP_MAX = const(24)  # so many nulls cost about what a frame of its own would
-_SPLIT_MIN = const(4)  # a smaller piece of a series is not worth its head
 _HEAD_LEN = const(6)  # message type and t0
 _SAMPLES_MAX = const(1200)
 
@@ -77,19 +71,6 @@ class Series:
             best = (whole, i + 1)
         return best
 
-    # the CBOR array of its first `count` samples, which end with a value
-    def item(self, count):
-        items = [self.record, self.dt if count > 1 else 0]
-        last = 0
-        for i in range(count):
-            value = self.values[i]
-            if value == _NONE:
-                items.append(None)
-            else:
-                items.append(value - last)
-                last = value
-        return items
-
     # without its first `count` samples and the nulls after them; False: nothing is left
     def cut(self, count):
         while count < len(self.values) and self.values[count] == _NONE:
@@ -151,34 +132,7 @@ class Batch:
     # The plaintext of one frame, of samples before `limit` (None: all), or None when there are none. What is in it
     # stays in the batch until drop_taken().
     def take(self, plaintext_max, limit=None):
-        ready = []
-        for series in self.series:
-            if series.before(limit):
-                ready.append(series)
-        if not ready:
-            return None
-        t0 = self._oldest(ready).t
-        room = plaintext_max - _HEAD_LEN
-        # Short series first and whole; the longest takes what room is left. So a frame is full, and few are split.
-        sized = []
-        for i, series in enumerate(ready):
-            if series.t == t0:
-                sized.append((series.fit(1 << 20, series.before(limit))[0], i))
-        sized.sort()
-        taken = []
-        for _, i in sized:
-            series = ready[i]
-            size, count = series.fit(room, series.before(limit))
-            if not count or (taken and count < min(_SPLIT_MIN, series.before(limit))):
-                continue
-            taken.append((series, count))
-            room -= size
-        if not taken:
-            raise ValueError("a plaintext of %d bytes holds no sample" % plaintext_max)
-        self._taken = taken
-        plaintext = cbor.encode(messages.TELEMETRY) + cbor.encode(t0)
-        for series, count in taken:
-            plaintext += cbor.encode(series.item(count))
+        plaintext, self._taken = once("sealband.packing").take(self.series, plaintext_max, limit)
         return plaintext
 
     # The time up to which the samples nearly fill a frame, from which all its series go on together; None: not yet.

@@ -12,8 +12,9 @@ from micropython import const
 
 from sealband import once
 from sealband.errors import SealError, StoreError
-from sealband.links import policy
 from sealband.outbox import EVENT, REPLY
+
+policy = once("sealband.links.policy")  # with this module it comes and goes
 
 _REFUSALS_MAX = const(3)  # so often a server that answers may leave a frame unacknowledged
 _REST_MS = const(3600000)
@@ -177,6 +178,7 @@ def _exchange(self, link, keys, data):
         downlinks = yield from _drive(self, link, "listen", _MOST_MS)
         if type(downlinks) is not list or not downlinks:
             break
+        node.ask(link, "rest")  # what was heard is opened in the heap that hearing took
         for downlink in downlinks[:_DOWNLINKS_MAX]:
             if isinstance(downlink, (bytes, bytearray)):
                 ours = self._receive(downlink, link)

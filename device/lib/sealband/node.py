@@ -21,7 +21,7 @@ from sealband.log import Log
 from sealband.outbox import EVENT, REPLY, TELEMETRY
 from sealband.sampler import Sampler
 from sealband.session import Session
-from sealwire import messages, radio
+from sealwire import messages
 from sealwire.recordids import BATTERY_VOLTAGE, WEAR_STATE
 
 _LONGEST_MS = const(3600000)
@@ -34,6 +34,7 @@ _PATIENCE_S = const(180)  # so long a restart waits for what is not telemetry to
 _BATCH_MAX = const(600)  # samples; more are sealed before their time
 _ALARM_S = const(600)
 _OVERHEAD = const(13)  # sealwire.frame
+_FRAME_MAX = const(51)  # what every LoRa rate carries (sealwire.radio)
 _LOW_SHIFT = const(2)  # with a low cell it is sent four times as rarely
 # sealwire.names.EVENTS
 _WORN = const(4)
@@ -285,9 +286,11 @@ class Node:
             return self.retiring.next_ms(self)
         now_ms = self.clock.uptime_ms()
         now = self.clock.now()
-        waits = [_LONGEST_MS, max(0, self.status_at - now) * 1000]
-        if self.clock.valid and len(self.batch) and not self.sampler.pending(self.send_at):
-            waits.append(max(0, self.send_at - now) * 1000)
+        waits = [_LONGEST_MS]
+        if not self.sampler.alone:
+            waits.append(max(0, self.status_at - now) * 1000)
+            if self.clock.valid and len(self.batch) and not self.sampler.pending(self.send_at):
+                waits.append(max(0, self.send_at - now) * 1000)
         sample_s = self.sampler.wait(now)
         if sample_s is not None:
             # to the full second, so that a wake is not a moment too early
@@ -334,6 +337,17 @@ class Node:
                     self.log.note("epoch", self.chain.epoch)
             except StoreError:
                 self.log.note("store")
+        # sealing takes heap too: all but events waits until nobody measures alone
+        if not self.sampler.alone:
+            self._seal_due(now)
+        if self.trial:
+            self.trial.work(self)
+        elif self.restart_s is not None:
+            late_s = self.clock.uptime() - self.restart_s
+            if late_s >= _PATIENCE_S or (late_s >= 0 and self._quiet()):
+                self.restart()
+
+    def _seal_due(self, now):
         if now >= self.status_at:
             self.status_at = now + self.config.status_every_s
             self.report()
@@ -351,12 +365,6 @@ class Node:
                 self.session.spread(min(30000, self.config.send_every_s * 50))
             elif len(self.batch) >= _BATCH_MAX:
                 self.seal_batch(None)
-        if self.trial:
-            self.trial.work(self)
-        elif self.restart_s is not None:
-            late_s = self.clock.uptime() - self.restart_s
-            if late_s >= _PATIENCE_S or (late_s >= 0 and self._quiet()):
-                self.restart()
 
     # Nothing but telemetry is left to be sent.
     def _quiet(self):
@@ -382,7 +390,7 @@ class Node:
         for link in self.links or self.app.links:
             if not shortest or link.frame_max < shortest:
                 shortest = link.frame_max
-        return shortest or radio.EU868_FRAME_MAX[12]
+        return shortest or _FRAME_MAX
 
     # Seal the batch's samples before this time (None: all) into the outbox, so many frames at most; how many.
     def seal_batch(self, limit, most=_BATCH_MAX):
@@ -397,6 +405,12 @@ class Node:
 
     # Seal and queue. True: it is sealed, so it must never be sealed again, whatever became of it in the outbox.
     def _queue(self, priority, plaintext):
+        if priority == EVENT:
+            # for the heap that sealing takes; the session would ask for it in a moment
+            try:
+                self.sampler.give_way()
+            except ValueError:
+                pass  # it is the measurement itself that tells of this
         try:
             ctr, data = once("sealband.seal").seal(self.chain, plaintext)
         except ChainStopped:

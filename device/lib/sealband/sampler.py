@@ -158,6 +158,7 @@ class Sampler:
     def _measure(self, index, every, dt):
         sensor = every.sensor
         taken = []
+        failed = False
         step_s = max(1, (sensor.read_ms + 999) // 1000)  # from one reading of a burst to the next
         try:
             if hasattr(sensor, "settings"):
@@ -176,7 +177,7 @@ class Sampler:
                         yield pause_ms
                         if not self.any(sensor.records):
                             return  # the wearer has withdrawn consent meanwhile
-                    self.fail(index)  # it would hold back what the others measured
+                    failed = True  # it would hold back what the others measured
                     break
                 except StopIteration as end:
                     taken.append(end.value)
@@ -184,13 +185,15 @@ class Sampler:
                     yield max(0, step_s * 1000 - _MEASURE_MAX_MS - sensor.read_ms + left_ms)
         except Exception:
             # SensorError as a rule; whatever a driver raises, it must not end the loop
-            self.fail(index)
+            failed = True
         finally:
             steps = None  # a generator that is closed keeps its locals, and this one the driver
             every.busy = False
             if every.alone:
                 self.alone = None
             self._stop(index, sensor)
+        if failed:
+            self.fail(index)  # not before: the event that may come of it takes the heap that the driver had
         for i, values in enumerate(taken):
             self._take(index, every, every.last + i * step_s, dt if every.burst == 1 else step_s, values)
 

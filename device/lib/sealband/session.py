@@ -3,7 +3,7 @@
 from micropython import const
 
 from sealband import once
-from sealband.links import policy
+from sealband.links.backoff import Backoff
 from sealband.outbox import EVENT
 
 _URGENT_AFTER_MS = const(15000)
@@ -14,7 +14,7 @@ class Session:
         self._node = node
         self.random = random
         self._way = None  # exchange.py, during a session
-        self.backoffs = [policy.Backoff(random) for _ in node.app.links]
+        self.backoffs = [Backoff(random) for _ in node.app.links]
         self.sent = 0  # frames since the start
         self.unacknowledged = {}  # key: answers that did not acknowledge it
         self.rested_ms = 0
@@ -54,6 +54,8 @@ class Session:
             yield from self._way.run(self, self._node)
         finally:
             self._way = None
+            for link in self._node.app.links:
+                self._node.ask(link, "rest")
 
     # One frame from a link: whether it was the server's, None: it is forged. Whatever is in it, this returns.
     def _receive(self, data, link=None):

@@ -198,7 +198,7 @@ def retry(session, state):
 def gathered(batch):
     state = []
     for series in batch.series:
-        items = series.item(len(series.values))
+        items = once("sealband.packing").item(series, len(series.values))
         items[1] = series.dt
         items.insert(2, series.t)
         state.append(items)

@@ -12,9 +12,6 @@ from sealband import once, store
 
 FOLDER = "/update"
 _PAUSE_MS = const(10000)
-_UNLOCK = b"sealband/1 unlock\n"  # sealwire.service.UNLOCK: that module is loaded when it was said
-_TELL_EVERY_S = const(3600)
-_LOOK_MAX = const(256)
 _BATTERY_VOLTAGE = const(4)  # sealwire.recordids
 _FAILING = (0, 1, 3)  # unknown, PWRON_RESET, WDT_RESET: how a reset by the brown-out detector is told
 
@@ -117,7 +114,7 @@ def update(records):
             return min(max(wait_s, 0), 86400), False
     if sealboot.trial or healthy or sealboot.outcome[0] or "order" in files or "job" in files:
         # The updater needs the heap that these take. If it comes back, they are loaded anew.
-        for name in ("run", "wanted", "work", "ear", "_ask"):
+        for name in ("run", "wanted", "work"):
             globals().pop(name, None)
         sys.modules.pop("sealband.start", None)
         from sealband.update import duty
@@ -172,11 +169,17 @@ def work(records, wait_s, on_trial):
     if low is not None and node.sampler.may(_BATTERY_VOLTAGE):
         node.low = low  # until a reading says otherwise, which there has to be
     if sealboot.closed:
-        node.ear = ear(node, records)
+        from sealband import ear
+
+        node.ear = ear.ear(node, records)
     if records.load(store.RETIRE):
         from sealband import retire
 
         node.retiring = retire.Retiring(node)
+    # of each of these there is one, and it is made: what only made it goes
+    for one in (Node, Outbox, type(node.sampler), type(node.clock)):
+        del one.__init__
+    del Chain.create, Chain.load, Chain._unpack, Chain._resume
     print("sealband: running as", chain.eui.hex())
     if application.deep_sleep:
         node.run_deep_sleep(machine)
@@ -186,49 +189,3 @@ def work(records, wait_s, on_trial):
         asyncio.run(node.run())
     else:
         node.run_forever()
-
-
-# While the node of a closed board runs: whether somebody at the serial port asks for an unlock, and whether refusals
-# are to be told. Each `next` is one look; what was typed is not kept.
-def ear(node, records):
-    import select
-
-    port = select.poll()
-    port.register(sys.stdin, select.POLLIN)
-    heard = 0  # bytes of the line so far
-    tell_at = 0
-    while True:
-        for _ in range(_LOOK_MAX):
-            byte = sys.stdin.buffer.read(1) if port.poll(0) else b""
-            if not byte:
-                break
-            if byte == b"\r":
-                byte = b"\n"
-            if byte[0] == _UNLOCK[heard]:
-                heard += 1
-            else:
-                heard = 1 if byte[0] == _UNLOCK[0] else 0
-            if heard == len(_UNLOCK):
-                heard = 0
-                _ask(node, records)
-        if node.clock.uptime() >= tell_at:
-            tell_at = node.clock.uptime() + _TELL_EVERY_S
-            if records.load_number(store.TAMPER):
-                try:
-                    once("sealband.tamper").tell(node, records)
-                except MemoryError:
-                    pass  # next time; without this generator nobody could ask for an unlock
-        yield
-
-
-# The unlock has a start of its own.
-def _ask(node, records):
-    if node.trial or sealboot.watchdog_s:
-        print("sealband/1 refused busy an update is on trial")
-        return
-    try:
-        records.save_number(store.UNLOCK, 1)
-    except store.StoreError:
-        print("sealband/1 refused flash it does not keep the mark")
-        return
-    node.restart()

@@ -9,6 +9,8 @@
 from cryptolib import aes
 from micropython import const
 
+from sealband import once
+
 _ECB = const(1)
 _CBC = const(2)
 _ZERO = bytes(16)
@@ -16,8 +18,6 @@ _BUFFERS = (bytes, bytearray, memoryview)
 _TAG_LENS = (4, 6, 8, 10, 12, 14, 16)
 # what is done in one call, more than a frame needs; longer input goes in pieces, for the heap's sake
 _PIECE_LEN = const(288)
-# 0, 1, 2 … in two bytes, behind an empty one: `join` with a prefix makes the counter blocks of a 13-byte nonce
-_COUNTERS = [b""] + [bytes((0, i)) for i in range(_PIECE_LEN // 16)]
 
 
 class AuthError(Exception):
@@ -71,7 +71,7 @@ def _bytes(data):
 def _mac(key, nonce, text, aad, tag_len):
     nonce = _head(nonce, len(text), len(aad), tag_len)
     if len(aad) + len(text) > _PIECE_LEN:
-        return _long_mac(aes(key, _CBC, _ZERO), nonce, aad, text)
+        return _long().mac(aes(key, _CBC, _ZERO), nonce, aad, text)
     aad = nonce + aad
     aad += _ZERO[: -len(aad) & 15]
     aad += text
@@ -95,51 +95,25 @@ def _length(aad_len):
     return aad_len.to_bytes(2, "big") if aad_len < 0xFF00 else b"\xff\xfe" + aad_len.to_bytes(4, "big")
 
 
-def _long_mac(cbc, head, aad, text):
-    last = _absorb(cbc, head, memoryview(aad))
-    return _absorb(cbc, b"", memoryview(text)) or last
-
-
-# the last block that came out, or nothing if nothing went in
-def _absorb(cbc, head, data):
-    begin = (-len(head) & 15) + _PIECE_LEN
-    piece = head + data[:begin]
-    last = b""
-    while piece:
-        last = cbc.encrypt(piece + _ZERO[: -len(piece) & 15])
-        piece = bytes(data[begin : begin + _PIECE_LEN])
-        begin += _PIECE_LEN
-    return last[-16:]
+# for what no frame needs
+def _long():
+    return once("sealband.crypto.ccmlong")
 
 
 # `text` xor the key stream, which begins with the block for the MAC (SP 800-38C appendix A.3)
 def _counter_mode(key, nonce, text):
-    if len(text) > _PIECE_LEN:
-        return _long_counter_mode(aes(key, _ECB), nonce, text)
-    nonce = _counters(nonce, 0, len(text))
+    if len(text) > _PIECE_LEN or len(nonce) < 13:
+        return _long().counter_mode(aes(key, _ECB), nonce, text)
+    nonce = _counters(nonce, (len(text) + 15) >> 4)
     return _xor(text, aes(key, _ECB).encrypt(nonce))
 
 
-def _long_counter_mode(ecb, nonce, text):
-    out = bytearray(len(text))
-    for begin in range(0, len(text), _PIECE_LEN):
-        piece = text[begin : begin + _PIECE_LEN]
-        out[begin : begin + len(piece)] = _xor(piece, ecb.encrypt(_counters(nonce, begin >> 4, len(piece))))
-    return bytes(out)
-
-
-# the counter blocks for `text_len` bytes, from number `first` on
-def _counters(nonce, first, text_len):
-    prefix = bytes((14 - len(nonce),)) + nonce
-    text_len = (text_len + 15) >> 4
-    if first == 0 and len(nonce) == 13:
-        return prefix.join(_COUNTERS[: text_len + 1])
-    return _any_counters(prefix, first, first + text_len)
-
-
-def _any_counters(prefix, first, end):
-    size_len = 16 - len(prefix)
-    return b"".join([prefix + i.to_bytes(size_len, "big") for i in range(first, end)])
+# the first counter blocks of a 13-byte nonce
+def _counters(nonce, count):
+    nonce = bytearray((b"\x01" + nonce + b"\0\0") * count)
+    for i in range(count):
+        nonce[16 * i + 15] = i
+    return nonce
 
 
 def _xor(text, stream):

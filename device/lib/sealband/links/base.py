@@ -13,6 +13,7 @@
 #     link.send(frame)                generator of pauses; True: it went out, False: refused or failed, maybe gone out
 #     link.listen()                   generator of pauses; the list of frames that came
 #     link.disconnect()               generator of pauses, at the end of a session; raises nothing
+#     link.rest()                     no session is under way any more: what only those need can go
 #     link.configure(settings)        settings changed
 #     link.margin(db)                 the server's margin report for the frame that was sent last
 #     link.silent()                   an exchange on it went unanswered
@@ -44,7 +45,7 @@ class Link:
     def connect(self, *_):
         return ()
 
-    disconnect = configure = margin = silent = suspend = connect
+    disconnect = configure = margin = silent = suspend = rest = connect
 
     def energy_mj(self, frame_len=0):
         return 0

@@ -1,27 +1,20 @@
-# LoRa over micropython-lib's `lora` drivers: one frame on one of the region's channels, then one receive window with
-# inverted IQ where the answer is to come. The duty cycle is the ledger's; what to send and when, the node's.
-#
-# Nothing here blocks: the driver is started and polled, so that sensors are read during a transmission of 2.5 s. The
-# driver tells the end of a transmission by its interrupt's time, and the window is aligned to that.
+# LoRa over micropython-lib's `lora` drivers: what holds from one session to the next. Sending and listening: onair.py.
+# The duty cycle is the ledger's; what to send and when, the node's.
 # The driver takes frequencies in kHz. Data rates: WIRE (LoRa) in sealwire/README.md.
 import sys
 import time
 
 from micropython import const
 
-from sealband.links import rate
+from sealband import once
 from sealband.links.airtime import Airtime, time_on_air_ms
 from sealband.links.base import Link, LinkError
 from sealwire import radio
 
 _MARGIN_MS = const(100)  # the receiver is on before and after the window, for the crystal's and our own delays
-_LATE_MS = const(1000)  # a transmission that takes so much longer than computed has failed
-_POLL_MS = const(20)
 _TAKEN_MS = const(500)
-_CHANNELS_TRIED = const(3)  # where others speak on them
-_PACKET_SYMBOLS = const(320)  # more than those of the longest downlink, at any rate
-_HEADER_SYMBOLS = const(17)  # sync word, start of frame and explicit header, rounded up (SX1261/2 datasheet 6.1.4)
 _BAND_M_KHZ = const(868000)  # ETSI EN 300 220-2: here sub-band M begins; below is L
+_RATE = "sealband.links.rate"
 # 47 CFR 15.247 (a)(1)(i): at most 400 ms on a channel in so long. Which channels were used before a start is not known
 _OCCUPANCY_MS = const(20000)
 
@@ -38,13 +31,13 @@ def _modem(board):
 
 class LoRa(Link):
     name = "lora"
-    frame_max = radio.EU868_FRAME_MAX[7]
+    frame_max = 222  # sealwire.radio: EU868_FRAME_MAX[7]
 
     # `make` and `ticks_ms` are for tests: the modem of a board, and the clock that its driver tells times by
     def __init__(self, board, make=_modem, ticks_ms=time.ticks_ms, grade=1):
         parts = board.RADIO
         self.region = parts and parts["region"]
-        table = radio.region(self.region)
+        table = once("sealwire.radio").region(self.region)
         if not table:
             raise LinkError("the board has no radio for a region")
         self.grade = grade
@@ -61,6 +54,7 @@ class LoRa(Link):
         self._khz = 0  # of the last frame
         self._sf = 7
         self._ended = None  # ticks_ms of the end of the last transmission
+        self._way = None  # onair.py, during a session
         self.taken = False  # by who hears downlinks at other times: wake.py
         self.rssi = None  # of the last frame heard
         self.errors = 0
@@ -95,7 +89,7 @@ class LoRa(Link):
         chosen = (settings.spreading_factor, self._power_dbm, self._adaptive)
         if chosen != self._settings:
             self._settings = chosen
-            self._rate = rate.begin(min(chosen[0], max(self._longest)), self._power_dbm)
+            self._rate = once(_RATE).begin(min(chosen[0], max(self._longest)), self._power_dbm)
             self._changed()
 
     def _changed(self):
@@ -111,7 +105,7 @@ class LoRa(Link):
 
     def _adapt(self, db):
         if self._adaptive:
-            rate.adapt(self._rate, db, max(self._longest), self._power_dbm)
+            once(_RATE).adapt(self._rate, db, max(self._longest), self._power_dbm)
             self._changed()
 
     # The driver failed. Put the chip to sleep if it still obeys, and set it up anew for the next frame: it may have
@@ -160,65 +154,21 @@ class LoRa(Link):
         window_ms = 2 * self._margin_ms + airtime_ms // 2
         return (airtime_ms * self._parts.get("tx_mw", 300) + window_ms * self._parts.get("rx_mw", 20)) // 1000
 
-    # One of the channels that were not used for the longest time, by chance, so that nobody knows the next one: one
-    # that is jammed or taken costs its share of the frames, not all. None: no sub-band has so much left.
-    def _hop(self, airtime_ms):
-        order = self._order
-        first = self._random((len(order) + 1) // 2)
-        refused = -1
-        for i in range(len(order)):
-            at = (first + i) % len(order)
-            khz = self.channels[order[at]]
-            band = 1 if self._bands > 1 and khz < _BAND_M_KHZ else 0
-            if band == refused:
-                continue
-            # taken out of the budget before the first symbol, and not given back if the driver fails half way
-            if self._ledger.spend(airtime_ms, band):
-                order[at:] = order[at + 1 :] + order[at : at + 1]
-                return khz
-            refused = band
+    # what sends and listens: loaded for a session
+    def _air(self):
+        if self._way is None:
+            self._way = once("sealband.links.onair")
+        return self._way
 
     def send(self, frame):
-        self._ended = None
-        if self.wait_ms(len(frame)) != 0:
-            return False
-        self._sf, airtime_ms = self._plan(len(frame))
-        ended = None
-        # whatever the driver raises, it must not end the node's work
-        try:
-            if self._modem is None:
-                self._modem = self._make(self._board)
-            modem = self._modem
-            clear = False
-            for _ in range(_CHANNELS_TRIED):
-                self._khz = self._hop(airtime_ms)
-                if self._khz is None:
-                    return False
-                modem.configure({"sf": self._sf, "freq_khz": self._khz, "bw": "125", "output_power": self._rate[1]})
-                level_dbm = self._parts.get("lbt_dbm")
-                if level_dbm is None:
-                    break
-                from sealband.links import sense
+        return self._air().send(self, frame)
 
-                clear = yield from sense.clear(modem, level_dbm)
-                if clear:
-                    break
-                self._ledger.give_back(airtime_ms, 1 if self._bands > 1 and self._khz < _BAND_M_KHZ else 0)
-            else:
-                modem.sleep()
-                return False
-            modem.prepare_send(frame)
-            modem.start_send()
-            ended = yield from self.poll(modem.poll_send, airtime_ms, _POLL_MS, _LATE_MS)
-        except Exception:
-            ended = None
-        # True: still sending after its time; False: the chip was reset meanwhile, and sent perhaps a part
-        if type(ended) is not int:
-            self.fault()
-            return False
-        self._ended = ended
-        self.sent_ms += airtime_ms
-        return True
+    def listen(self):
+        return self._air().listen(self)
+
+    # the session is over
+    def rest(self):
+        self._way = None
 
     # What the driver answers when it no longer answers True: asked first after so long, then with pauses, for so long.
     def poll(self, ask, first_ms, pause_ms, more_ms):
@@ -229,43 +179,6 @@ class LoRa(Link):
             if answer is not True or time.ticks_diff(self._ticks_ms(), began) > more_ms:
                 return answer
             yield pause_ms
-
-    def listen(self):
-        if self._ended is None:
-            return []
-        opens = time.ticks_add(self._ended, radio.RX1_DELAY_MS - self._margin_ms)
-        packet = None
-        modem = self._modem
-        khz, sf, bw_khz = radio.downlink(self.region, self._khz, self._sf, 125)
-        symbol_us = (1 << sf) * 1000 // bw_khz
-        symbols = radio.PREAMBLE_LEN + radio.RX_WINDOW_SYMBOLS + _HEADER_SYMBOLS
-        window_ms = 2 * self._margin_ms + symbols * symbol_us // 1000 + 1
-        try:
-            if bw_khz != 125:
-                modem.configure({"freq_khz": khz, "bw": str(bw_khz)})
-            while True:
-                left_ms = time.ticks_diff(opens, self._ticks_ms())
-                if left_ms <= 0:
-                    break
-                yield left_ms
-            # it ends when it should, also if it begins late
-            window_ms += left_ms
-            if window_ms > 0:
-                modem.start_recv(window_ms)
-                # a packet whose header came in time may last as long as the longest
-                longest_ms = _PACKET_SYMBOLS * symbol_us // 1000
-                pause_ms = _POLL_MS + window_ms // 16
-                packet = yield from self.poll(modem.poll_recv, pause_ms, pause_ms, window_ms + longest_ms)
-                self.heard_ms += window_ms
-            modem.sleep()
-        except Exception:
-            self.fault()
-        finally:
-            self._ended = None  # until then wake.py leaves the modem alone
-        if packet is True or not packet:
-            return []
-        self.rssi = packet.rssi
-        return [bytes(packet)]
 
     def airtime_ms(self):
         return sum([self._ledger.used_ms(band) for band in range(self._bands)]) if self._ledger else 0

@@ -1,4 +1,4 @@
-# Which link for which frame, when to try again, and when the server counts as lost. Pure: facts in, a decision out.
+# Which link for which frame, and when the server counts as lost. Pure: facts in, a decision out. Loaded for a session.
 #
 # Facts of a link, for one frame:
 #
@@ -12,18 +12,15 @@
 #
 # An event goes over one link after the other, those that work first, until it is acknowledged. Anything else waits for
 # the cheapest link that can be expected within its age limit, and goes over any other only after that. A link that
-# failed is asked less and less often; the last of LoRa's airtime is kept for events.
+# failed is asked less and less often (backoff.py); the last of LoRa's airtime is kept for events.
 from micropython import const
 
 from sealband.outbox import EVENT, TELEMETRY
 
-_FIRST_MS = const(15000)
-_LONGEST_MS = const(3600000)
-_EVENT_MS = const(240000)  # of a pause, while an event waits
 _KEEP = const(200)  # permille of the airtime that telemetry leaves to events, statuses and receipts
 _KEEP_MS = const(60000)  # until it is looked at again
-FAILED_AFTER = const(9)  # sessions in a row: its pause is an hour then, and nothing is worth waiting for it
-LOST_AFTER = const(3)
+_LOST_AFTER = const(3)  # as backoff.py
+_FAILED_AFTER = const(9)  # sessions in a row: its pause is an hour then, and nothing is worth waiting for it
 BURST_MAX = const(16)  # frames a link and session
 UNHEARD_MAX = const(2)  # frames in a row without an answer, then this link's part of the session ends
 
@@ -38,7 +35,7 @@ def choose(priority, age_s, patience_s, facts):
             wait_ms = max(wait_ms, hold_ms)
             if priority == TELEMETRY and spare < _KEEP:
                 wait_ms = max(wait_ms, _KEEP_MS)
-            if tries < FAILED_AFTER and wait_ms <= limit_ms and (cheapest is None or grade < cheapest):
+            if tries < _FAILED_AFTER and wait_ms <= limit_ms and (cheapest is None or grade < cheapest):
                 cheapest = grade
         ready.append(wait_ms)
     best = soonest = chosen = None
@@ -62,41 +59,7 @@ def choose(priority, age_s, patience_s, facts):
 def lost(backoffs):
     silent = False
     for backoff in backoffs:
-        if backoff.tries < LOST_AFTER:
+        if backoff.tries < _LOST_AFTER:
             return False
         silent = silent or backoff.lost
     return silent
-
-
-# When a link is to be tried again. A session in which nothing was heard over it doubles the pause.
-class Backoff:
-    # `random(n)`: an integer below n; jitter keeps a fleet that lost its server from coming back all at once
-    def __init__(self, random):
-        self._random = random
-        self.failures = 0  # sessions in a row in which something went out and nothing was heard
-        self.tries = 0  # sessions in a row that left something to try again
-        self.not_before_ms = self.event_ms = 0
-
-    @property
-    def lost(self):
-        return self.failures >= LOST_AFTER
-
-    # A session ended at this uptime. sent: something went out; heard: the server said something, so the pause is short;
-    # done: nothing that was tried is left.
-    def ended(self, now_ms, sent, heard, done):
-        if heard:
-            self.failures = self.tries = 0
-        elif sent:
-            self.failures += 1
-        self.tries = 0 if done else self.tries + 1
-        if not done:
-            pause_ms = min(_LONGEST_MS, _FIRST_MS << min(self.tries - 1, 16))
-            self.not_before_ms = now_ms + pause_ms // 2 + self._random(pause_ms)
-            self.event_ms = min(self.not_before_ms, now_ms + _EVENT_MS // 2 + self._random(_EVENT_MS))
-        elif heard:
-            # an event got through before the pause was over: what waits need not wait for its end
-            self.not_before_ms = self.event_ms = now_ms
-
-    # How long until the next session. For an event it is never much longer than the first pauses.
-    def wait_ms(self, now_ms, event=False):
-        return max(0, (self.event_ms if event else self.not_before_ms) - now_ms)
