@@ -97,7 +97,7 @@ def _application():
         radio = why if radio in ("none", OK) else radio
     sensors = {}
     for every in application.sensors:
-        name = type(every.sensor).__name__
+        name = getattr(every.sensor, "_how", (type(every.sensor).__name__,))[0]
         while name in sensors:
             name += "'"
         sensors[name] = _judged(_measure, every.sensor)
@@ -121,7 +121,8 @@ def _open(link, application):
 def _measure(sensor):
     try:
         sensor.start()
-        if sensor.read_ms <= _READ_MS_MAX and None in sensor.read():
+        driver = getattr(sensor, "_driver", sensor)  # of a part, while it is started
+        if sensor.read_ms <= _READ_MS_MAX and hasattr(driver, "read") and None in driver.read():
             raise ValueError("no value")
     finally:
         sensor.stop()
