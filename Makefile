@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# one more than two cores: simulated boards wait for their clock half of the time
+WORKERS ?= 3
 
 .PHONY: help demo test check bench lock clean
 help:
@@ -24,7 +26,7 @@ demo: $(READY)
 	$(BIN)/sealband demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests
 
 check: $(READY)
 	$(BIN)/ruff format --check .
