@@ -32,7 +32,7 @@ _FIX_M = 30.0  # what a receiver may be beside the truth, at the worst
 _EDGE_S = 120.0  # around taking off and putting on nothing is judged
 # an answer that does not get through brings a frame again; before the journal is imported nobody is known
 _EXPECTED = ("replay", "unknown_device")
-# until it is told that the band is off or on: it is looked at once a minute, and a position of 55 s or a session goes first
+# until it is told that the band is off or on: it is looked at once a minute, after a position (55 s) or a session
 _EVENT_S = 300.0
 _M_A_DEGREE = 111_195.0
 
