@@ -252,7 +252,7 @@ def test_more_than_rtc_memory_holds_keeps_no_board_from_sleeping_and_going_on():
     assert w.node.clock.valid and w.node.chain._next >= counter
     # a year later, and with all that is counted
     w.node.spent = [400 * 86400000] * 10
-    w.node.sampler.bad = {i: 12 for i in range(16)}
+    w.node.sampler.bad = dict.fromkeys(range(16), 12)
     w.wake()
     w.sleep()
     assert w.node.spent[charge.LORA] == 400 * 86400000

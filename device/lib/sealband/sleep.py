@@ -160,8 +160,8 @@ def sampled(sampler):
     return [sampler.errors, lasts, sampler.bad, sampler.failing, kept, battery_mv]
 
 
-# What a driver left for the one after it, if it is small, of a kind that can be kept, and there is so much room; and how
-# much it takes.
+# What a driver left for the one after it, if it is small, of a kind that can be kept, and there is so much room; and
+# how much it takes.
 def _plain(value, left):
     try:
         length = len(cbor.encode(value))
