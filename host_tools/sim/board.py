@@ -32,8 +32,8 @@ from host_tools.sim.wifi import AccessPoint
 __all__ = ["HEAP", "BoardError", "VirtualBoard"]
 
 DEFINITION = "VIRTUAL"
-# 73wK, what 73 KiB are on the chip, for the application (64 are the goal); the rest is the share of the simulated
-# modules, which on the chip are C and take none. What of it is not loaded is held by `_start.py`
+# 73wK, what 73 KiB are on the chip, for the application (it takes 65 to 69, 64 are the goal); the rest is the share of
+# the simulated modules, which on the chip are C and take none. What of it is not loaded is held by `_start.py`
 # (tests/host/test_sim_board.py measures it)
 HEAP = "103wK"
 LINES_KEPT = 5000

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from host_tools.ingest.readings import Reading
 
 SPEED: Final = 40.0
-# the whole wearable takes 71 of the chip's KiB and the simulated modules 30; a board without that much has PSRAM
+# the whole wearable takes 65 to 69 of the chip's KiB, the simulated modules 30; the rest is in hand, as with PSRAM
 HEAP: Final = "128wK"
 _DAY_S: Final = 86400
 _MAC: Final = bytes.fromhex("70b3d5004000")
