@@ -469,6 +469,7 @@ def test_listeners_run_beside_the_node_s_work_and_not_in_deep_sleep():
 def test_board_whose_application_listens_is_started_as_coroutines():
     class Machine:
         SOFT_RESET = 5
+        BATTERY = None
         reset_cause = staticmethod(lambda: 1)
         reset = staticmethod(lambda: None)
 

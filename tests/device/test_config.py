@@ -102,7 +102,7 @@ def test_log_is_bounded_and_takes_its_own_events_and_numbers_only():
 
 def test_everything_that_the_code_notes_is_in_the_list():
     noted = set()
-    for name in ("node", "session", "commands", "orders", "report", "links/ble"):
+    for name in ("node", "session", "exchange", "commands", "orders", "report", "cell", "links/ble"):
         with open("device/lib/sealband/%s.py" % name) as source:
             for piece in source.read().split("log.note(")[1:]:
                 noted.add(piece.split('"')[1])

@@ -21,7 +21,7 @@ from tests.support.boards import MAC
 DEVICE = Path(__file__).resolve().parents[2] / "device/lib"
 SPEED = 10
 FILES = ("__init__.py", "errors.py", "store.py", "links/__init__.py", "links/base.py", "links/lora.py")
-MORE = ("links/airtime.py", "links/rate.py", "links/transceiver.py", "links/sense.py")
+MORE = ("links/airtime.py", "links/onair.py", "links/rate.py", "links/transceiver.py", "links/sense.py")
 SCRIPT = """
 import time
 import esp32

@@ -14,7 +14,7 @@ from sealband.errors import StoreError
 from sealwire import service as wire
 
 sys.modules["machine"] = way.Machine()
-from sealband import start  # noqa: E402
+from sealband import ear, start  # noqa: E402
 
 TIMEOUT_S = 120
 
@@ -303,10 +303,9 @@ class Listening:
     def __init__(self, where=None):
         self.where = where or closed()[1]
         self.node, self.keyboard = Node(), Keyboard()
-        self.kept = (start.sys, sys.modules.get("select"))
-        start.sys = self.keyboard
-        sys.modules["select"] = self.keyboard
-        self.ear = start.ear(self.node, self.where)
+        self.kept = (ear.sys, ear.select)
+        ear.sys = ear.select = self.keyboard
+        self.ear = ear.ear(self.node, self.where)
 
     def hear(self, data=b"", looks=40):
         self.keyboard.typed += data
@@ -317,11 +316,7 @@ class Listening:
         return self
 
     def __exit__(self, *_):
-        start.sys = self.kept[0]
-        if self.kept[1]:
-            sys.modules["select"] = self.kept[1]
-        else:
-            del sys.modules["select"]
+        ear.sys, ear.select = self.kept
 
 
 def test_node_hears_the_line_however_it_comes():
@@ -517,7 +512,7 @@ def test_event_that_could_not_be_sealed_is_told_later():
 
 
 def test_line_of_the_start_is_the_shared_one():
-    assert start._UNLOCK == wire.UNLOCK.encode() + b"\n"
+    assert ear._UNLOCK == wire.UNLOCK.encode() + b"\n"
 
 
 # --- lines, as the service start reads them
