@@ -4,7 +4,18 @@ import sys
 import time
 
 # What a session loads each time is compiled from source here: once is enough.
-HELD = ("sealband.exchange", "sealband.commands", "sealband.seal", "sealband.crypto.ccm", "sealwire.frame")
+HELD = (
+    "sealband.exchange",
+    "sealband.links.policy",
+    "sealband.links.onair",
+    "sealband.commands",
+    "sealband.packing",
+    "sealband.report",
+    "sealband.seal",
+    "sealband.crypto.ccm",
+    "sealwire.frame",
+    "sealwire.radio",
+)
 held = {}
 
 
