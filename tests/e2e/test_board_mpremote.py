@@ -216,7 +216,7 @@ def test_command_line_runs_a_board_until_interrupted(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "app 17 VIRTUAL\n"
         mpremote = Mpremote(str(link))
-        assert mpremote("resume", "exec", "import machine; print(machine.I2C(0).scan())") == "[72, 87]\n"
+        assert mpremote("resume", "exec", "import machine; print(machine.I2C(0).scan())") == "[72, 87, 106, 118]\n"
         process.send_signal(2)
         _, errors = process.communicate(timeout=10)
     finally:
