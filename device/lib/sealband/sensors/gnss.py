@@ -112,8 +112,8 @@ class Position(Sensor):
                 pass
 
 
-# The centre of the cell that the place lies in, of a grid that is the same for everybody and for ever: so a mean of many
-# readings tells no more than one, but near a border. In 1e-5 degree; 0: as it is.
+# The centre of the cell that the place lies in, of a grid that is the same for everybody and for ever: so a mean of
+# many readings tells no more than one, but near a border. In 1e-5 degree; 0: as it is.
 def coarsen(latitude, longitude, cell_m):
     if not cell_m:
         return latitude, longitude
