@@ -5,6 +5,7 @@ to be seen.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from host_tools.sim import script
@@ -64,13 +65,14 @@ def plan(hours: float = HOURS) -> Plan:
     return _long(hours) if hours >= _LONG_FROM else _short(hours)
 
 
+def _span(scale_s: float, kind: str, begin: float, end: float, **more: bool | float) -> Span:
+    return Span(kind, begin * scale_s, end * scale_s, **more)  # type: ignore[arg-type]
+
+
 def _long(hours: float) -> Plan:
     """Times in hours of the whole day."""
     scale_s = _HOUR_S * hours / HOURS
-
-    def span(kind: str, begin: float, end: float, **more: bool | float) -> Span:
-        return Span(kind, begin * scale_s, end * scale_s, **more)  # type: ignore[arg-type]
-
+    span = partial(_span, scale_s)
     ada = (
         span("sleep", 0.0, 6.5),
         span("work", 8.0, 9.0),
@@ -105,10 +107,7 @@ def _long(hours: float) -> Plan:
 def _short(hours: float) -> Plan:
     """Times in minutes of the shortest day. It ends with events: they end the boards' waiting for coverage, too."""
     scale_s = 60.0 * hours / SHORT_HOURS
-
-    def span(kind: str, begin: float, end: float, **more: bool | float) -> Span:
-        return Span(kind, begin * scale_s, end * scale_s, **more)  # type: ignore[arg-type]
-
+    span = partial(_span, scale_s)
     ada = (
         span("sky", 0.0, 17.0),
         span("sleep", 0.0, 3.0),

@@ -73,7 +73,29 @@ def check_settings(baud: int, rxbuf: int) -> None:
         raise OSError(EPERM, "uart_driver_install")
 
 
-class TalkerUart:
+class _Receiver:
+    """What has come in and waits to be read."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+
+    def any(self) -> int:
+        """How many bytes wait."""
+        self._arrive()
+        return len(self._waiting)
+
+    def read(self, n: int) -> bytes:
+        """At most so many of the bytes that wait."""
+        self._arrive()
+        data = bytes(self._waiting[: min(n, READ_MAX)])
+        del self._waiting[: len(data)]
+        return data
+
+    def _arrive(self) -> None:
+        raise NotImplementedError
+
+
+class TalkerUart(_Receiver):
     """A UART towards something that talks; what is written to it goes nowhere.
 
     Args:
@@ -85,12 +107,12 @@ class TalkerUart:
     """
 
     def __init__(self, talker: Talker, now: Callable[[], float]) -> None:
+        super().__init__()
         self._talker = talker
         self._now = now
         self._baud = 0  # 0: it is off
         self._capacity = 0
         self._coming = bytearray()
-        self._waiting = bytearray()
         self._looked_at = 0.0
         self._looked_real = 0.0
         self.lost = 0
@@ -113,18 +135,6 @@ class TalkerUart:
         """Switch it off."""
         self._baud = 0
 
-    def any(self) -> int:
-        """How many bytes wait."""
-        self._arrive()
-        return len(self._waiting)
-
-    def read(self, n: int) -> bytes:
-        """At most so many of the bytes that wait."""
-        self._arrive()
-        data = bytes(self._waiting[: min(n, READ_MAX)])
-        del self._waiting[: len(data)]
-        return data
-
     def write(self, data: bytes) -> None:
         """Send bytes, to which nobody listens."""
 
@@ -146,7 +156,7 @@ class TalkerUart:
         self.lost += len(arrived[room:])
 
 
-class Uart:
+class Uart(_Receiver):
     """The one that a modem may be connected to.
 
     Args:
@@ -158,12 +168,12 @@ class Uart:
     """
 
     def __init__(self, path: str | None, now: Callable[[], float]) -> None:
+        super().__init__()
         self._path = path
         self._now = now
         self._fd = -1
         self._baud = 115200
         self._capacity = 256 + FIFO
-        self._waiting = bytearray()
         self._looked_at = 0.0
         self._looked_real = 0.0
         self.lost = 0
@@ -215,18 +225,6 @@ class Uart:
         """PPP reads it no more."""
         self.lent = False
         self._mark()
-
-    def any(self) -> int:
-        """How many bytes wait."""
-        self._arrive()
-        return len(self._waiting)
-
-    def read(self, n: int) -> bytes:
-        """At most so many of the bytes that wait."""
-        self._arrive()
-        data = bytes(self._waiting[: min(n, READ_MAX)])
-        del self._waiting[: len(data)]
-        return data
 
     def write(self, data: bytes) -> None:
         """Send bytes; blocks while the line is full."""

@@ -2,21 +2,18 @@
 
 import ast
 import math
-import shutil
 from pathlib import Path
 
 import pytest
 
 import boards
-from host_tools.release.bundle import compile_tree
 from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.gnss import COLD_S
 from host_tools.sim.outfit import outfit
 from host_tools.sim.script import Script, sky
 from host_tools.sim.wearer import Wearer
-from tests.support.boards import MAC
-from tests.support.micropython import ROOT
+from tests.support.boards import MAC, drivers
 
 MAIN = """
 import board, time
@@ -42,14 +39,7 @@ print("done")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    device = tmp_path_factory.mktemp("device")
-    for package in ("sealwire", "sealband/sensors"):
-        shutil.copytree(ROOT / "device" / "lib" / package, device / "lib" / package)
-    shutil.copy(ROOT / "device" / "lib" / "sealband" / "__init__.py", device / "lib" / "sealband")
-    (device / "main.py").write_text(MAIN)
-    out = device.parent / "tree"
-    compile_tree(device, out, boards.load("VIRTUAL"))
-    return out
+    return drivers(tmp_path_factory.mktemp("drivers"), MAIN)
 
 
 def test_board_under_the_sky_knows_where_it_is_to_a_cell_and_how_the_air_is(tree: Path, tmp_path: Path) -> None:

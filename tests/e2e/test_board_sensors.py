@@ -1,20 +1,17 @@
 """The sensors on the virtual board: I2C and ADC through the supervisor, real time that is faster than the wearer's."""
 
 import ast
-import shutil
 from pathlib import Path
 
 import pytest
 
 import boards
-from host_tools.release.bundle import compile_tree
 from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.outfit import outfit
 from host_tools.sim.wearer import Wearer
-from tests.support.boards import MAC
+from tests.support.boards import MAC, drivers
 from tests.support.heart_reference import beat_times_s
-from tests.support.micropython import ROOT
 
 MAIN = """
 import board, time
@@ -39,14 +36,7 @@ print("done")
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    device = tmp_path_factory.mktemp("device")
-    for package in ("sealwire", "sealband/sensors"):
-        shutil.copytree(ROOT / "device" / "lib" / package, device / "lib" / package)
-    shutil.copy(ROOT / "device" / "lib" / "sealband" / "__init__.py", device / "lib" / "sealband")
-    (device / "main.py").write_text(MAIN)
-    out = device.parent / "tree"
-    compile_tree(device, out, boards.load("VIRTUAL"))
-    return out
+    return drivers(tmp_path_factory.mktemp("drivers"), MAIN)
 
 
 @pytest.mark.parametrize("speed", [10.0, 20.0])

@@ -1,14 +1,18 @@
 """Virtual boards for tests: one with a script as its main.py, and what must not be left behind."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boards
+from host_tools.release.bundle import compile_tree
 from host_tools.sim.board import VirtualBoard
 from host_tools.sim.clock import SimClock
 from host_tools.sim.interpreter import find_micropython
+from tests.support.micropython import ROOT
 
 MAC = bytes.fromhex("aabbcc112233")
 BoardMaker = Callable[..., VirtualBoard]
@@ -25,6 +29,17 @@ def scripted(folder: Path, main: str = "", *, boot: str | None = None, **setting
     board = VirtualBoard(folder / "board", **arguments)
     board.install(tree)
     return board
+
+
+def drivers(folder: Path, main: str) -> Path:
+    """The tree of a virtual board with all sensors' drivers and this main.py, made in an empty folder."""
+    device = folder / "device"
+    for package in ("sealwire", "sealband/sensors"):
+        shutil.copytree(ROOT / "device" / "lib" / package, device / "lib" / package)
+    shutil.copy(ROOT / "device" / "lib" / "sealband" / "__init__.py", device / "lib" / "sealband")
+    (device / "main.py").write_text(main)
+    compile_tree(device, folder / "tree", boards.load("VIRTUAL"))
+    return folder / "tree"
 
 
 def interpreters(folder: Path) -> list[int]:
